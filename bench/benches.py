@@ -1,0 +1,222 @@
+"""The benches: each measures one of hw1's claims, and returns its figures."""
+
+import csv
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import inputs
+import machine
+import numpy as np
+from measure import BUILD, Figure, peaks_of, race, read_json, remove, start, succeed
+from numpy.typing import NDArray
+from PIL import Image
+
+BENCH = Path(__file__).parent
+HW1 = str(Path(sys.executable).with_name("hw1"))
+CLASSIFIERS = (
+    "vgg16",
+    "resnet152",
+    "densenet161",
+    "densenet169",
+    "resnext101_32x8d",
+    "vgg19_bn_1",
+    "vgg19_bn_2",
+    "vgg19_bn_3",
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    runs: int
+    photos: int
+    tiles: int
+    planned: tuple[int, int]
+    files: int
+    large: tuple[int, int]
+    members: tuple[str, ...]
+
+
+FULL = Sizes(3, 2500, 128, (1_000, 100_000), 100_000, (8000, 6000), CLASSIFIERS)
+QUICK = Sizes(1, 40, 2, (200, 2_000), 2_000, (800, 600), ("vgg16",))
+
+
+def classify_40(sizes: Sizes) -> list[Figure]:
+    """The members' vote on small PNGs, 40 × 40, against the plain script."""
+    photos = inputs.crops(BUILD, inputs.EXAMPLES / "photos", sizes.photos, 40, ".png")
+    weights, made_up = inputs.weights(BUILD / "weights", sizes.members)
+    members = ",".join(sizes.members)
+    options = ["--weights", str(weights), "--members", members]
+    ours, plain = BUILD / "classify.csv", BUILD / "classify-plain.csv"
+    commands = {
+        "plain": [*_script("plain_classify.py"), str(photos), str(plain)],
+        "hw1": [HW1, "batch", "classify", str(photos), str(ours)],
+    }
+    times = race(
+        {name: [*command, *options] for name, command in commands.items()},
+        sizes.runs,
+        lambda: remove(ours, BUILD / "classify.csv.job", plain),
+    )
+    labels = zip(_labels(plain), _labels(ours), strict=True)
+    equal = float(np.mean([one == other for one, other in labels]))
+    what = f"{sizes.photos} PNGs, {len(sizes.members)} members ({len(made_up)} random)"
+    return _compared("classify-40", what, times, "labels", equal)
+
+
+def segment_512(sizes: Sizes) -> list[Figure]:
+    """fcn8s on JPEGs, 512 × 512, against the plain script."""
+    tiles = inputs.crops(BUILD, inputs.EXAMPLES / "tiles", sizes.tiles, 512, ".jpg")
+    weights, made_up = inputs.weights(BUILD / "weights", ("fcn8s",))
+    ours, plain = BUILD / "masks", BUILD / "masks-plain"
+    commands = {
+        "plain": [*_script("plain_segment.py"), str(tiles), str(plain)],
+        "hw1": [HW1, "batch", "segment", str(tiles), str(ours)],
+    }
+    times = race(
+        {name: [*command, "--weights", str(weights)] for name, command in commands.items()},
+        sizes.runs,
+        lambda: remove(ours, plain),
+    )
+    equal = [
+        (_pixels(path) == _pixels(ours / path.name)).all(axis=2).mean() for path in plain.iterdir()
+    ]
+    what = f"{sizes.tiles} JPEGs, fcn8s{' (random)' if made_up else ''}"
+    return _compared("segment-512", what, times, "pixels", float(np.mean(equal)))
+
+
+def memory(sizes: Sizes) -> list[Figure]:
+    """The driver's peak memory as the plan grows, less the plan itself."""
+    peaks, plan = [], 0
+    for count in sizes.planned:
+        folder = inputs.small_files(BUILD, count)
+        output = BUILD / "driver.csv"
+        remove(output, BUILD / "driver.csv.job")
+        peaks.append(read_json([*_script("driver.py"), str(folder), str(output)])["peak"])
+        plan = read_json([*_script("planning.py"), str(folder)])["bytes"]
+    small, large = sizes.planned
+    grown = peaks[1] - peaks[0]
+    beside = (grown - plan) / 2**20
+    return [
+        *(
+            Figure("memory", f"driver's peak, {count:,} images", peak / 2**20, "MiB")
+            for count, peak in zip(sizes.planned, peaks, strict=True)
+        ),
+        Figure("memory", f"the plan of {large:,} images", plan / 2**20, "MiB"),
+        Figure(
+            "memory",
+            f"grown from {small:,} to {large:,}, less the plan",
+            beside,
+            "MiB",
+            asked="flat",
+            met=beside < 0.1 * peaks[0] / 2**20,
+        ),
+    ]
+
+
+def large_image(sizes: Sizes) -> list[Figure]:
+    """The memory that one large image takes, in the driver and in the actor that masks it."""
+    width, height = sizes.large
+    image = inputs.mosaic(BUILD, inputs.EXAMPLES / "tiles", width, height)
+    weights, _ = inputs.weights(BUILD / "weights", ("fcn8s",))
+    masks = BUILD / "masks-large"
+    remove(masks)
+    began = time.perf_counter()
+    command = [HW1, "batch", "segment", str(image), str(masks), "--weights", str(weights)]
+    with start(command) as process:
+        driver, *workers = peaks_of(process)
+    succeed(process)
+    seconds = time.perf_counter() - began
+    what = f"{width} × {height}, fcn8s"
+    return [
+        Figure("large-image", f"largest worker's peak: {what}", max(workers) / 2**20, "MiB"),
+        Figure("large-image", "driver's peak", driver / 2**20, "MiB"),
+        Figure("large-image", "the whole command", seconds, "s", (seconds,)),
+    ]
+
+
+def planning(sizes: Sizes) -> list[Figure]:
+    """The time that listing a folder and freezing its plan takes."""
+    folder = inputs.small_files(BUILD, sizes.files)
+    command = [*_script("planning.py"), str(folder)]
+    runs = tuple(read_json(command)["seconds"] for _ in range(sizes.runs))
+    what = f"{sizes.files:,} small files"
+    return [Figure("planning", what, median(runs), "s", runs, "< 15 s", median(runs) < 15)]
+
+
+def help_text(sizes: Sizes) -> list[Figure]:
+    """The time that `hw1 --help` takes."""
+    times = race({"hw1": [HW1, "--help"]}, max(5, 3 * sizes.runs), lambda: None)["hw1"]
+    seconds = median(times)
+    return [Figure("help", "hw1 --help", seconds, "s", times, "< 0.2 s", seconds < 0.2)]
+
+
+def first_shard(sizes: Sizes) -> list[Figure]:
+    """The time from the start of a command to its first committed shard."""
+    photos = inputs.crops(BUILD, inputs.EXAMPLES / "photos", 128, 40, ".png")
+    weights, _ = inputs.weights(BUILD / "weights", ("vgg16",))
+    output = BUILD / "first.csv"
+    ledger = BUILD / "first.csv.job" / "ledger.jsonl"
+    options = ["--members", "vgg16", "--weights", str(weights), "--shard-size", "64"]
+    runs = []
+    for _ in range(sizes.runs):
+        remove(output, ledger.parent)
+        began = time.perf_counter()
+        with start([HW1, "batch", "classify", str(photos), str(output), *options]) as process:
+            while process.poll() is None and not (ledger.exists() and ledger.stat().st_size):
+                time.sleep(0.005)
+            runs.append(time.perf_counter() - began)
+        succeed(process)
+    return [Figure("first-shard", "vgg16, Ray's start included", median(runs), "s", tuple(runs))]
+
+
+def _script(name: str) -> list[str]:
+    return [sys.executable, str(BENCH / name)]
+
+
+def _compared(
+    bench: str, what: str, times: dict[str, tuple[float, ...]], things: str, equal: float
+) -> list[Figure]:
+    """Both contestants' times, their ratio, and how far their results agree."""
+    seconds = {name: median(each) for name, each in times.items()}
+    ratio = seconds["plain"] / seconds["hw1"]
+    bf16 = machine.has_bf16(machine.describe())
+    return [
+        *(
+            Figure(bench, f"{name}: {what}", seconds[name], "s", runs)
+            for name, runs in times.items()
+        ),
+        Figure(
+            bench,
+            "plain / hw1",
+            ratio,
+            "×",
+            asked="≥ 2.5 × with bf16",
+            met=ratio >= 2.5 if bf16 else None,
+        ),
+        Figure(bench, f"equal {things}", 100 * equal, "%"),
+    ]
+
+
+def _labels(path: Path) -> list[tuple[str, ...]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return sorted(tuple(row[:2]) for row in csv.reader(file))
+
+
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+BENCHES: dict[str, Callable[[Sizes], list[Figure]]] = {
+    "classify-40": classify_40,
+    "segment-512": segment_512,
+    "memory": memory,
+    "large-image": large_image,
+    "planning": planning,
+    "help": help_text,
+    "first-shard": first_shard,
+}

@@ -1,0 +1,78 @@
+"""hw1's command line: words into a spec, one call, an exit code. No logic."""
+
+import importlib
+import io
+import sys
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import Hw1Error
+
+# Loaded when called for, so that `hw1 --help` never waits for torch or Ray.
+_COMMANDS = {
+    "batch": "Score a folder of images: classify, segment, or plan it.",
+    "evaluate": "Tell how good a result is, given the truth.",
+    "plot": "Draw t-SNE plots, and masks side by side.",
+    "train": "Train a member, a segmenter, or the ensemble's weights.",
+    "models": "List the models, show one, import checkpoints.",
+    "jobs": "Tell what jobs ran, how far they are, and whether a result is whole.",
+}
+
+
+class LazyGroup(click.Group):
+    """The commands of ``_COMMANDS``, each a group of the same name in ``hw1.commands``.
+
+    The one place where errors for the user become a line and an exit code.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of the table."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f".commands.{cmd_name}", __package__)
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an Hw1Error is one line on stderr and its exit code."""
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names may be any bytes
+        try:
+            return super().invoke(ctx)
+        except Hw1Error as error:
+            click.echo(f"hw1: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("hw1: interrupted; the same command goes on from here", err=True)
+            ctx.exit(130)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"auto_envvar_prefix": "HW1", "help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="hw1")
+def main() -> None:
+    """Score folders of images offline: a class, or a land-cover mask, for each.
+
+    \b
+      hw1 batch classify photos/ labels.csv      a label for each image
+      hw1 batch segment tiles/ masks/            a mask for each image
+      hw1 evaluate classify labels.csv truth.csv how many labels are right
+      hw1 jobs verify labels.csv                 is the result whole, and unchanged
+
+    A job that was killed goes on when the same command is given again. Exit codes: 0 all scored,
+    2 wrong usage, 3 done but some images rejected, 4 failed and 130 interrupted (both resumable),
+    5 refused (the output belongs to another job).
+    """

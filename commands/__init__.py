@@ -1,0 +1,1 @@
+"""hw1's commands, a module for each: they parse, call once, print, and exit."""

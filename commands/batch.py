@@ -1,0 +1,273 @@
+"""``hw1 batch``: classify and segment folders of images; plan says what would be done."""
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from ..jobs.job import Job
+
+Function = Callable[..., Any]
+PathType = click.Path(path_type=Path)
+
+
+class Limit(click.ParamType[str]):
+    """A number of images, or a percentage of them."""
+
+    name = "N|P%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the form; the percentage is of a number that is not known yet."""
+        if not re.fullmatch(r"\d+|\d+(\.\d+)?%", str(value)):
+            self.fail(f"expected a number or a percentage (10, 0.5%), found {value!r}", param, ctx)
+        return str(value)
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names with commas between them."""
+
+    name = "A,B,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split, dropping blanks around the names."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(name.strip() for name in str(value).split(",") if name.strip())
+        if not names:
+            self.fail("expected names with commas between them, found none", param, ctx)
+        return names
+
+
+_COMMON = [
+    click.argument("source", metavar="IN"),
+    click.option(
+        "--include", multiple=True, metavar="GLOB", help="Only images that match. May be repeated."
+    ),
+    click.option(
+        "--exclude", multiple=True, metavar="GLOB", help="No images that match. May be repeated."
+    ),
+    click.option(
+        "--weights",
+        type=PathType,
+        metavar="DIR",
+        help="Checkpoints to use.  [default: those that hw1 ships]",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where the models run; auto: on GPUs where there are any.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        show_default=True,
+        help="Of the models' arithmetic; auto: the fastest that the device has.",
+    ),
+    click.option("--shard-size", type=click.IntRange(1), help="Images in a unit of work."),
+    click.option("--actors", type=click.IntRange(1), help="Copies of the models at work."),
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        help="Threads of an actor on a CPU.  [default: the cores divided by the actors]",
+    ),
+    click.option("--address", metavar="HOST:PORT", help="A Ray cluster.  [default: this machine]"),
+    click.option(
+        "--engine",
+        type=click.Choice(["ray", "inline"]),
+        default="ray",
+        show_default=True,
+        help="inline: all in this process, without Ray.",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Reject an image that takes longer than this.  [default: 600]",
+    ),
+    click.option("--overwrite", is_flag=True, help="Discard the earlier job of this output."),
+    click.option(
+        "--max-rejected", type=Limit(), help="Stop where more images are rejected than this."
+    ),
+    click.option("--rejected-ok", is_flag=True, help="Exit with 0 even if images were rejected."),
+    click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
+]
+
+
+def _classify_options(function: Function) -> Function:
+    return _decorate(
+        function,
+        _COMMON[0],
+        click.argument("output", metavar="OUT.csv", type=PathType),
+        *_COMMON[1:],
+        click.option(
+            "--members",
+            type=Names(),
+            help="Classifiers that vote.  [default: those of ensemble.toml in --weights, else all]",
+        ),
+        click.option("--batch-size", type=click.IntRange(1), help="Images in a forward pass."),
+        click.option(
+            "--top-k",
+            type=click.IntRange(1, 50),
+            default=1,
+            show_default=True,
+            help="Labels an image, best first (columns label_2, label_3, …).",
+        ),
+        click.option("--columns", type=Names(), help="More columns: confidence, agreement."),
+        click.option(
+            "--scores", type=PathType, metavar="FILE.parquet", help="Write class probabilities."
+        ),
+    )
+
+
+def _segment_options(function: Function) -> Function:
+    return _decorate(
+        function,
+        _COMMON[0],
+        click.argument("output", metavar="MASKS/", type=PathType),
+        *_COMMON[1:],
+        click.option(
+            "--model",
+            type=click.Choice(["fcn8s", "fcn32s"]),
+            default="fcn8s",
+            show_default=True,
+            help="The segmenter.",
+        ),
+        click.option(
+            "--mask-format",
+            type=click.Choice(["rgb", "palette", "index"]),
+            default="rgb",
+            show_default=True,
+            help="24-bit colours, an 8-bit palette, or grey values that are the classes.",
+        ),
+        click.option("--keep-suffix", is_flag=True, help="a.jpg gives a.jpg.png, not a.png."),
+        click.option(
+            "--overlay", type=PathType, metavar="DIR", help="Write images under their masks too."
+        ),
+    )
+
+
+def _decorate(function: Function, *decorators: Callable[[Function], Function]) -> Function:
+    return functools.reduce(lambda done, each: each(done), reversed(decorators), function)
+
+
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
+
+
+@click.group()
+def batch() -> None:
+    """Score a folder of images.
+
+    IN is a file, a folder (with those in it), a glob, or a list of files: @list.txt, @- (stdin).
+    """
+
+
+@batch.command(short_help="Give each image in IN one of 50 classes.")
+@_DRY_RUN
+@_classify_options
+def classify(dry_run: bool, **options: Any) -> None:
+    """Give each image in IN one of 50 classes: OUT.csv, a row an image.
+
+    IN is a file, a folder (with those in it), a glob, or a list of files: @list.txt, @- (stdin).
+    The same command again resumes a job that was killed.
+
+    \b
+      hw1 batch classify photos/ labels.csv
+      hw1 batch classify 'photos/**/*.png' labels.csv --members vgg16 --top-k 5
+      find photos -name '*.jpg' | hw1 batch classify @- labels.csv --json
+    """
+    _classify(options, dry_run=dry_run)
+
+
+@batch.command(short_help="Give each image in IN a land-cover mask.")
+@_DRY_RUN
+@_segment_options
+def segment(dry_run: bool, **options: Any) -> None:
+    """Give each image in IN a land-cover mask: MASKS/, a PNG an image.
+
+    IN is a file, a folder (with those in it), a glob, or a list of files: @list.txt, @- (stdin).
+    The same command again resumes a job that was killed.
+
+    \b
+      hw1 batch segment tiles/ masks/
+      hw1 batch segment tiles/ masks/ --overlay blends/ --mask-format palette
+    """
+    _segment(options, dry_run=dry_run)
+
+
+@batch.group(short_help="Say what a job would do, and how long it would take.")
+def plan() -> None:
+    """Say what a job would do: images, formats, shards, members, device, time. Do nothing."""
+
+
+@plan.command("classify")
+@_classify_options
+def plan_classify(**options: Any) -> None:
+    """Say what "hw1 batch classify" would do, with the same arguments."""
+    _classify(options, dry_run=True)
+
+
+@plan.command("segment")
+@_segment_options
+def plan_segment(**options: Any) -> None:
+    """Say what "hw1 batch segment" would do, with the same arguments."""
+    _segment(options, dry_run=True)
+
+
+def _classify(options: dict[str, Any], *, dry_run: bool) -> None:
+    from ..jobs.classify import ClassifyJob
+    from ..jobs.spec import ClassifySpec
+
+    as_json = options.pop("as_json")
+    columns = options.pop("columns") or ()
+    unknown = [name for name in columns if name not in ("confidence", "agreement")]
+    if unknown:
+        raise click.BadParameter(
+            f"expected confidence or agreement, found {unknown[0]!r}", param_hint="--columns"
+        )
+    _run(ClassifyJob(ClassifySpec(columns=columns, **options)), as_json, dry_run)
+
+
+def _segment(options: dict[str, Any], *, dry_run: bool) -> None:
+    from ..jobs.segment import SegmentJob
+    from ..jobs.spec import SegmentSpec
+
+    as_json = options.pop("as_json")
+    _run(SegmentJob(SegmentSpec(**options)), as_json, dry_run)
+
+
+def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
+    from rich.console import Console
+
+    from ..jobs.dry_run import dry_run as describe
+    from ..jobs.progress import Progress
+    from ..jobs.report import print_dry_run, print_summary
+    from ..jobs.run import run_job
+    from ..jobs.signals import terminate_as_interrupt
+
+    if dry_run:
+        plan = describe(job)
+        print_dry_run(plan, as_json=as_json)
+        click.get_current_context().exit(2 if plan.problems else 0)
+    with terminate_as_interrupt():
+        summary = run_job(job, Progress(Console(stderr=True), quiet=as_json))
+    try:
+        print_summary(summary, as_json=as_json)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of it would fail at the end
+        if not isinstance(error, BrokenPipeError):  # nobody reads it: the exit code tells
+            raise EnvironmentFault(
+                f"{summary.output} is done, but the summary cannot be printed: {error.strerror}"
+            ) from error
+    click.get_current_context().exit(summary.exit_code(rejected_ok=job.spec.rejected_ok))

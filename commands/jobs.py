@@ -1,0 +1,96 @@
+"""``hw1 jobs``: what jobs ran, how far they are, and whether a result is whole."""
+
+import json
+from pathlib import Path
+
+import click
+
+PathType = click.Path(path_type=Path)
+
+
+@click.group()
+def jobs() -> None:
+    """Tell what jobs ran, how far they are, and whether a result is whole."""
+
+
+@jobs.command("list")
+@click.argument("folder", metavar="[DIR]", type=PathType, default=".")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_jobs(folder: Path, as_json: bool) -> None:
+    """List the jobs in DIR, by default the current folder, and in the folders below it."""
+    from ..jobs.inspect import find_jobs
+
+    views = find_jobs(folder)
+    if as_json:
+        click.echo(json.dumps([view.as_dict() for view in views]))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    output = Column("output", overflow="fold")  # whole: it is what a person copies
+    others = ("task", "state", "images", "rejected", "began (UTC)")
+    columns = (output, *(Column(name, no_wrap=True) for name in others))
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    here = Path.cwd()
+    for view in views:
+        about = view.description
+        path = Path(about["output"])
+        table.add_row(
+            escape(str(path.relative_to(here) if path.is_relative_to(here) else path)),
+            about["task"],
+            view.state,
+            f"{view.done}/{view.planned}",
+            str(view.rejected),
+            about["began"][:16].replace("T", " "),
+        )
+    Console().print(table if views else escape(f"no jobs in {folder}"))
+
+
+@jobs.command()
+@click.argument("path", metavar="OUT", type=PathType)
+@click.option("--json", "as_json", is_flag=True, help="Print job.json with the ledger's counts.")
+def show(path: Path, as_json: bool) -> None:
+    """Show one job: what was asked, how far it is, what decides its result."""
+    from ..jobs.inspect import job_of, view
+    from ..jobs.report import command_line
+
+    job = view(job_of(path))
+    if as_json:
+        click.echo(json.dumps({**job.description, **job.as_dict()}))
+        return
+    about = job.description
+    lines = {
+        "command": command_line(about["command"]),
+        "output": about["output"],
+        "state": job.state,
+        "images": f"{job.done} of {job.planned} done, {job.rejected} rejected",
+        "began": f"{about['began']} on {about['host']}, last change {about['updated']}",
+        "members": ", ".join(about["decides"]["members"]),
+        "profile": ", ".join(f"{k} {v}" for k, v in about["decides"]["profile"].items()),
+        "fingerprint": about["fingerprint"],
+        "job folder": str(job.path),
+    }
+    if about.get("error"):
+        lines["error"] = about["error"]
+    width = max(map(len, lines))
+    click.echo("\n".join(f"{name:<{width}}  {text}" for name, text in lines.items()))
+
+
+@jobs.command()
+@click.argument("path", metavar="OUT", type=PathType)
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as a JSON array.")
+def verify(path: Path, as_json: bool) -> None:
+    """Check a result against its ledger: is it whole, and unchanged?
+
+    Exits with 0 if it is, with 1 and a line for each difference if not.
+    """
+    from ..jobs.inspect import job_of, verify
+
+    problems = verify(job_of(path))
+    if as_json:
+        click.echo(json.dumps(problems))
+    else:
+        click.echo("\n".join(problems) or f"{path}: whole, and as it was written")
+    click.get_current_context().exit(1 if problems else 0)

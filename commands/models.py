@@ -1,0 +1,218 @@
+"""``hw1 models``: the members, their checkpoints, one member's architecture; old ones imported."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import InputError
+from ..jobs.models import (
+    Dtype,
+    Entry,
+    architecture,
+    convert,
+    describe,
+    ensemble_fault,
+    entries,
+    entry,
+)
+from ..pipeline.models.members import MEMBERS, nearest
+from ..weights.store import Store
+
+_HEADLINES = ("accuracy", "miou")  # the scores to show where a checkpoint has many
+_PLAIN_WIDTH = 140  # of a table that goes to a file or a pipe
+
+_weights = click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A folder with checkpoints. Default: those that come with hw1.",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+
+
+class _Members(click.Group):
+    """A group in which each member's name is a command too."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The members, in the order of their table, and the other commands."""
+        return [*MEMBERS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A member's command is made on the spot. Raises InputError with the nearest name."""
+        if cmd_name in MEMBERS:
+            return _member_command(cmd_name)
+        command = super().get_command(ctx, cmd_name)
+        if command is not None or ctx.resilient_parsing:  # the latter: shell completion
+            return command
+        raise InputError(f"no member {cmd_name!r}: {nearest(cmd_name, self.list_commands(ctx))}")
+
+
+@click.group(
+    "models",
+    cls=_Members,
+    invoke_without_command=True,
+    subcommand_metavar="[NAME | import ...]",
+)
+@_weights
+@_as_json
+@click.pass_context
+def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
+    """List the members with their checkpoints, or show one.
+
+    \b
+    hw1 models                          all members
+    hw1 models vgg16                    its architecture and checkpoint
+    hw1 models --weights DIR            the checkpoints of another folder
+    hw1 models import vgg16-best.pth --member vgg16
+    """
+    if context.invoked_subcommand is not None:
+        return
+    store = Store.at(weights)
+    rows = entries(store)
+    if as_json:
+        content = {"folder": str(store.folder), "members": [row.to_json() for row in rows]}
+        click.echo(json.dumps(content, indent=2))
+        return
+    _print_table(rows)
+    for fault in (*(row.fault for row in rows), ensemble_fault(store)):
+        if fault:
+            click.echo(fault, err=True)
+    if not any(row.checkpoint for row in rows):
+        click.echo(f"No checkpoint in {store.folder}: name a folder with --weights DIR", err=True)
+
+
+@models.command("import", short_help="Convert a checkpoint to safetensors.")
+@click.argument("old", type=click.Path(path_type=Path))
+@click.option("--member", required=True, metavar="NAME", help="Whose checkpoint OLD is.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The new file, or its folder. Default: NAME.safetensors beside OLD.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["keep", "fp16", "fp32"]),
+    default="keep",
+    show_default=True,
+    help="What the weights are stored in.",
+)
+@click.option(
+    "--preprocessing",
+    metavar="JSON",
+    help='What images OLD was trained on: \'{"size": 48, "scale": 1, "mean": [0.485, 0.456, '
+    '0.406], "std": [0.229, 0.224, 0.225]}\'. Default: as OLD says, or else '
+    "40 × 40 (a segmenter's: as they are), not normalised.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the new file where it exists.")
+def import_(
+    old: Path,
+    *,
+    member: str,
+    output: Path | None,
+    dtype: Dtype,
+    preprocessing: str | None,
+    overwrite: bool,
+) -> None:
+    """Convert OLD, a checkpoint written by torch.save, to safetensors.
+
+    Reads state dicts, bare or under "state_dict", with or without "module." before the names, in
+    torch's old and new formats. Pickles that hold anything but tensors are refused, unread.
+    """
+    made = convert(
+        old, member, output, dtype=dtype, preprocessing=preprocessing, overwrite=overwrite
+    )
+    click.echo(made.path)
+    click.echo(
+        f"{member}: {_size(made.bytes)}, SHA-256 {made.digest[:12]}, input "
+        f"{describe(made.preprocessing)}",
+        err=True,
+    )
+
+
+def _member_command(name: str) -> click.Command:
+    """``hw1 models NAME``."""
+    member = MEMBERS[name]
+    short = f"{member.classes} classes, {member.parameters:,} parameters"
+
+    @click.command(name, short_help=short)
+    @_weights
+    @_as_json
+    @click.pass_context
+    def show(context: click.Context, weights: Path | None, as_json: bool) -> None:
+        """Show a member's architecture and checkpoint."""
+        above = context.parent.params if context.parent else {}
+        row = entry(Store.at(weights or above.get("weights")), name)
+        layers = architecture(name)
+        if as_json or above.get("as_json"):
+            click.echo(json.dumps({**row.to_json(), "architecture": layers}, indent=2))
+            return
+        click.echo(layers)
+        click.echo()
+        for key, value in _facts(row):
+            click.echo(f"{key:<14}{value}")
+
+    return show
+
+
+def _facts(row: Entry) -> list[tuple[str, str]]:
+    member, checkpoint = row.member, row.checkpoint
+    facts = [
+        ("member", member.name),
+        ("classes", str(member.classes)),
+        ("parameters", f"{member.parameters:,}"),
+    ]
+    if checkpoint is None:
+        return [*facts, ("checkpoint", row.fault or "missing")]
+    facts += [
+        ("checkpoint", str(checkpoint.path)),
+        ("SHA-256", checkpoint.digest),
+        ("size", _size(checkpoint.bytes)),
+        ("input", describe(checkpoint.preprocessing)),
+        ("score", _scores(row)),
+    ]
+    return [*facts, *(("recipe", text) for text in [checkpoint.metadata.get("recipe")] if text)]
+
+
+def _print_table(rows: list[Entry]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    table = Table(box=box.SIMPLE_HEAD)
+    right: Any = {"justify": "right", "no_wrap": True}
+    table.add_column("member", no_wrap=True)
+    table.add_column("checkpoint", overflow="fold")
+    table.add_column("digest", no_wrap=True)
+    for name in ("size", "parameters", "weight"):
+        table.add_column(name, **right)
+    table.add_column("score")
+    for row in rows:
+        member, checkpoint = row.member, row.checkpoint
+        file = checkpoint.path.name if checkpoint else "damaged" if row.fault else "missing"
+        table.add_row(
+            member.name,
+            file,
+            checkpoint.digest[:12] if checkpoint else "",
+            _size(checkpoint.bytes) if checkpoint else "",
+            f"{member.parameters:,}",
+            f"{row.weight:g}" if row.weight else "",
+            _scores(row),
+            style=None if checkpoint else "dim",
+        )
+    console.print(table)
+
+
+def _scores(row: Entry) -> str:
+    scores = row.checkpoint.scores if row.checkpoint else {}
+    scores = {name: scores[name] for name in _HEADLINES if name in scores} or scores
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

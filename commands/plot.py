@@ -1,0 +1,168 @@
+"""``hw1 plot``: figures of what the models do."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ..jobs.plot import DeviceChoice, Plotted
+
+_SOURCE = click.argument("source", metavar="IN")
+_OUTPUT = click.argument("output", metavar="OUT.png", type=click.Path(path_type=Path))
+_INCLUDE = click.option(
+    "--include", multiple=True, metavar="GLOB", help="Take these of IN alone. May be repeated."
+)
+_EXCLUDE = click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Leave these of IN out. May be repeated."
+)
+_DEVICE = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs.",
+)
+
+
+@click.group()
+def plot() -> None:
+    """Draw figures of what the models do."""
+
+
+@plot.command()
+@_SOURCE
+@_OUTPUT
+@click.option("--member", default="vgg16", show_default=True, help="The classifier.")
+@click.option(
+    "--layer",
+    default="fc.0",
+    show_default=True,
+    help="The layer whose output is embedded; hw1 models MEMBER shows their names.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with checkpoints.  [default: those that hw1 ships]",
+)
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path),
+    help="True labels: a CSV, or a folder of CLASS_ID.png.  [default: as IN's names say]",
+)
+@click.option(
+    "--names",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Names of the classes, for the legends: columns label, name.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@_INCLUDE
+@_EXCLUDE
+@_DEVICE
+def tsne(
+    source: str,
+    output: Path,
+    *,
+    member: str,
+    layer: str,
+    weights: Path | None,
+    truth: Path | None,
+    names: Path | None,
+    seed: int,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    device: "DeviceChoice",
+) -> None:
+    """Draw t-SNE of a layer's output for the images of IN: all classes, and ten a panel.
+
+    The same seed, images and weights give the same figure on one machine.
+
+    \b
+    Examples:
+      hw1 plot tsne val_50/ tsne.png
+      hw1 plot tsne val_50/ tsne.png --member densenet169 --layer features.norm5
+    """
+    from ..jobs.plot import TsneSpec, plot_tsne
+
+    spec = TsneSpec(
+        source=source,
+        output=output,
+        member=member,
+        layer=layer,
+        weights=weights,
+        truth=truth,
+        names=names,
+        seed=seed,
+        device=device,
+        include=include,
+        exclude=exclude,
+    )
+    _report(plot_tsne(spec), output)
+
+
+@plot.command()
+@_SOURCE
+@_OUTPUT
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    multiple=True,
+    required=True,
+    help="A segmenter's checkpoint; repeat it for several, in the order of the columns.",
+)
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of true masks, paired with the images by name: 0010_mask.png is 0010_sat.jpg's.",
+)
+@_INCLUDE
+@_EXCLUDE
+@_DEVICE
+def masks(
+    source: str,
+    output: Path,
+    *,
+    checkpoints: tuple[Path, ...],
+    truth: Path | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    device: "DeviceChoice",
+) -> None:
+    """Draw images, their true masks, and the masks of several checkpoints side by side.
+
+    A row an image, 16 at most: choose with --include. Files named *_mask.* are passed over.
+
+    \b
+    Examples:
+      hw1 plot masks tiles/ masks.png --checkpoint run/early/fcn8s.safetensors \\
+        --checkpoint run/final/fcn8s.safetensors
+      hw1 plot masks validation/ masks.png --truth validation/ --include '0010_*' \\
+        --checkpoint run/fcn8s.safetensors
+    """
+    from ..jobs.plot import MasksSpec, plot_masks
+
+    spec = MasksSpec(
+        source=source,
+        output=output,
+        checkpoints=checkpoints,
+        truth=truth,
+        device=device,
+        include=include,
+        exclude=exclude,
+    )
+    _report(plot_masks(spec), output)
+
+
+def _report(plotted: "Plotted", output: Path) -> None:
+    from ..jobs.truth import shown
+
+    for rejection in plotted.rejections:
+        name = shown(rejection.image_id)
+        print(f"left out: {name} ({rejection.reason}: {rejection.detail})", file=sys.stderr)
+    print(f"{output}: {plotted.images:,} images")

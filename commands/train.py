@@ -1,0 +1,320 @@
+"""``hw1 train``: trains a member or a segmenter; fits the ensemble's weights."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..pipeline.models.members import CLASSIFIERS, SEGMENTERS
+from .batch import Names
+
+if TYPE_CHECKING:
+    from ..jobs.training.recipe import Recipe
+
+Function = Callable[..., Any]
+PathType = click.Path(path_type=Path)
+
+_OPTIONS = [
+    click.option(
+        "--validation",
+        type=PathType,
+        metavar="DIR",
+        help="Images to score on.  [default: the folder val* in DATA, or beside it]",
+    ),
+    click.option(
+        "--output",
+        type=PathType,
+        required=True,
+        metavar="DIR",
+        help="Where the checkpoints and the run's state go; can be given as --weights later.",
+    ),
+    click.option("--overwrite", is_flag=True, help="Discard the earlier run in --output."),
+    click.option(
+        "--init",
+        default="imagenet",
+        show_default=True,
+        metavar="imagenet|scratch|FILE",
+        help="First weights: torchvision's (fetched), random ones, or those of a file: a "
+        "checkpoint of this member, or VGG16's convolutions for members that have them or grow "
+        "from them (vgg19_bn).",
+    ),
+    click.option(
+        "--size-from",
+        type=int,
+        metavar="PIXELS",
+        help="Begin with smaller crops, which grow to --size.  [default: --size]",
+    ),
+    click.option("--epoch-images", type=click.IntRange(1), help="End an epoch after so many."),
+    click.option(
+        "--budget",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MINUTES",
+        help="Instead of --epochs: measure some steps, and fit the schedule into this time.",
+    ),
+    click.option(
+        "--freeze",
+        type=click.IntRange(0),
+        metavar="BLOCKS",
+        help="First blocks that stay as they begin.  [default: 2 of VGG's with weights given, "
+        "else 0]",
+    ),
+    click.option(
+        "--holdout",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Training images kept apart: they, not the validation images, choose the best epoch.",
+    ),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where to train; auto: on a GPU where there is one.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        show_default=True,
+        help="Of the arithmetic; auto: the fastest that the device has.",
+    ),
+    click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: all]"),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+]
+
+
+def _common(function: Function) -> Function:
+    return functools.reduce(lambda done, each: each(done), reversed(_OPTIONS), function)
+
+
+def _size(default: int) -> Callable[[Function], Function]:
+    return click.option(
+        "--size",
+        type=int,
+        default=default,
+        show_default=True,
+        metavar="PIXELS",
+        help="Side of the network's input.",
+    )
+
+
+def _epochs(default: int) -> Callable[[Function], Function]:
+    return click.option(
+        "--epochs", type=click.IntRange(1), help=f"Passes over the images.  [default: {default}]"
+    )
+
+
+def _batch_size(default: int) -> Callable[[Function], Function]:
+    return click.option(
+        "--batch-size",
+        type=click.IntRange(1),
+        default=default,
+        show_default=True,
+        help="Images in a step.",
+    )
+
+
+def _lr(default: float) -> Callable[[Function], Function]:
+    return click.option(
+        "--lr",
+        type=click.FloatRange(min=0, min_open=True),
+        default=default,
+        show_default=True,
+        help="Highest learning rate of the backbone; new layers have several times that.",
+    )
+
+
+@click.group()
+def train() -> None:
+    """Train a member, a segmenter, or the ensemble's weights.
+
+    A run that was killed goes on, when the same command is given again, from the last epoch that
+    was finished, to the same weights.
+    """
+
+
+@train.command()
+@click.argument("data", type=PathType)
+@click.option("--member", type=click.Choice(CLASSIFIERS), required=True, help="The network.")
+@_size(64)
+@_epochs(12)
+@_batch_size(64)
+@_lr(0.01)
+@click.option(
+    "--smoothing",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="The share of a label that is spread over all classes.",
+)
+@click.option(
+    "--mix",
+    type=click.Choice(["none", "mixup", "cutmix"]),
+    default="none",
+    show_default=True,
+    help="Blend images with others; pays in long schedules.",
+)
+@click.option(
+    "--teacher",
+    type=PathType,
+    metavar="FILE",
+    help="A classifier's checkpoint whose probabilities are learnt beside the labels.",
+)
+@_common
+def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words: Any) -> None:
+    """Train a classifier on DATA.
+
+    DATA is a folder of images named CLASS_ID.png, classes 0 to 49, with a validation folder
+    beside it; or the folder that holds both (train*, val*).
+
+    \b
+    Examples:
+      hw1 train classify data/ --member vgg16 --output runs/vgg16
+      hw1 train classify data/train_50 --member vgg16 --init vgg16_features.safetensors \\
+          --size 48 --epochs 6 --output runs/vgg16
+      hw1 train classify data/ --member vgg19_bn_2 --init runs/vgg16/vgg16.safetensors \\
+          --teacher runs/vgg16/vgg16.safetensors --budget 90 --output runs/vgg19_bn_2
+    """
+    member = words.pop("member")
+    _run(_recipe("classify", member, data, 12, words), output, overwrite, as_json)
+
+
+@train.command()
+@click.argument("data", type=PathType)
+@click.option(
+    "--model",
+    type=click.Choice(SEGMENTERS),
+    default="fcn8s",
+    show_default=True,
+    help="The network.",
+)
+@_size(256)
+@click.option(
+    "--crop",
+    type=(int, int),
+    default=(320, 512),
+    show_default=True,
+    metavar="LEAST MOST",
+    help="Sides, in pixels of a tile, of the crops that are shrunk to --size.",
+)
+@click.option(
+    "--score-scale",
+    type=click.FloatRange(min=0, min_open=True, max=4),
+    help="What tiles are enlarged by to be scored, here and by batch segment.  [default: the "
+    "middle of --crop to --size, rounded up to a sixteenth]",
+)
+@_epochs(12)
+@_batch_size(8)
+@_lr(1e-4)
+@_common
+def segment(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words: Any) -> None:
+    """Train a segmenter on DATA.
+
+    DATA is a folder of tiles named NAME_sat.jpg, each with its NAME_mask.png in the colours of
+    the seven classes, with a validation folder beside it; or the folder that holds both (train*,
+    val*).
+
+    \b
+    Examples:
+      hw1 train segment data/ --init vgg16_features.safetensors --output runs/fcn8s
+      hw1 train segment data/train --validation data/validation --size 192 --size-from 128 \\
+          --holdout 80 --budget 120 --output runs/fcn8s
+    """
+    crop, size = words["crop"], words["size"]
+    if words["score_scale"] is None:
+        words["score_scale"] = -(-32 * size // sum(crop)) / 16 if sum(crop) > 0 else 1.0
+    model = words.pop("model")
+    _run(_recipe("segment", model, data, 12, words), output, overwrite, as_json)
+
+
+def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, Any]) -> "Recipe":
+    """The words of a command line, each resolved."""
+    from ..jobs.training.recipe import Recipe
+    from ..pipeline.numerics import resolve_device, resolve_precision
+
+    if words["budget"] is not None and words["epochs"] is not None:
+        raise click.UsageError("--epochs and --budget both set the schedule's length: give one")
+    device = resolve_device(words["device"])
+    freeze = words["freeze"]
+    if freeze is None:
+        has_vgg = member.startswith(("vgg", "fcn"))
+        freeze = 2 if has_vgg and words["init"] != "scratch" else 0
+    others = {"crop": (1, 1), "score_scale": 1.0, "smoothing": 0.0, "mix": "none", "teacher": None}
+    resolved = {
+        "data": str(data),
+        "validation": None if words["validation"] is None else str(words["validation"]),
+        "size_from": words["size_from"] or words["size"],
+        "epochs": words["epochs"] or epochs,
+        "freeze": freeze,
+        "device": device,
+        "precision": resolve_precision(words["precision"], device),
+        "teacher": None if words.get("teacher") is None else str(words["teacher"]),
+    }
+    return Recipe(task=task, member=member, **{**others, **words, **resolved})
+
+
+def _run(recipe: "Recipe", output: Path, overwrite: bool, as_json: bool) -> None:
+    from ..jobs import train as training
+    from .train_tables import print_training
+
+    report = training.train(recipe, output, say, overwrite=overwrite)
+    print_training(report, as_json=as_json)
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    click.echo(text, err=True)
+
+
+@train.command()
+@click.argument("data", type=PathType)
+@click.option(
+    "--weights", type=PathType, required=True, metavar="DIR", help="The members' checkpoints."
+)
+@click.option("--members", type=Names(), help="Members to choose from.  [default: all in DIR]")
+@click.option(
+    "--vote",
+    type=click.Choice(["auto", "logits", "probabilities"]),
+    default="auto",
+    show_default=True,
+    help="What is summed; auto: what cross-validation finds better.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=13,
+    show_default=True,
+    help="Members chosen, with replacement: the weights are counts up to this.",
+)
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--output", type=PathType, metavar="FILE", help="[default: ensemble.toml in --weights]"
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def ensemble(
+    data: Path, *, weights: Path, members: tuple[str, ...] | None, as_json: bool, **words: Any
+) -> None:
+    """Fit the weights of the members' vote on the labelled images of DATA.
+
+    DATA is a folder of images named CLASS_ID.png that no member was trained on, or one that
+    holds such a folder val*. Members are chosen greedily, with replacement (Caruana et al. 2004).
+    The accuracy by cross-validation, weights fitted on the other folds, tells what new images
+    may give; the fitted one is too good.
+
+    \b
+    Example:
+      hw1 train ensemble data/val_50 --weights weights/
+    """
+    from ..jobs.train_ensemble import train_ensemble
+    from .train_tables import print_ensemble
+
+    report = train_ensemble(data, weights, members, say, **words)
+    print_ensemble(report, as_json=as_json)

@@ -1,0 +1,53 @@
+"""What ``hw1 train`` prints: tables, or JSON."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ..jobs.train import TrainReport
+    from ..jobs.train_ensemble import EnsembleReport
+
+
+def print_training(report: "TrainReport", *, as_json: bool) -> None:
+    """The kept checkpoints and their scores."""
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+        return
+    names = list(dict.fromkeys(name for scores in report.scores.values() for name in scores))
+    shown = [name for name in names if "iou_" not in name] or names
+    table = Table("checkpoint", *(name.replace("_", " ") for name in shown))
+    for stage, scores in report.scores.items():
+        table.add_row(stage, *(f"{scores[n]:.4f}" if n in scores else "" for n in shown))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{report.checkpoint}: epoch {report.best_epoch} of {report.epochs}, "
+        f"{report.steps} steps in all",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def print_ensemble(report: "EnsembleReport", *, as_json: bool) -> None:
+    """The weights, and what the ensemble is worth."""
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+        return
+    table = Table("member", "weight", "accuracy alone")
+    for name, accuracy in report.singles.items():
+        table.add_row(name, f"{report.weights.get(name, 0):g}", f"{accuracy:.4f}")
+    console = Console()
+    console.print(table)
+    for line in (
+        f"sum of {report.vote}, {report.images} images",
+        f"ensemble, on the images that it was fitted on: {report.fitted:.4f}",
+        f"ensemble, by cross-validation:                 {report.cross_validated:.4f}",
+        f"equal weights:                                 {report.uniform:.4f}",
+        f"best member, by cross-validation:              {report.single:.4f}",
+        f"written to {report.path}",
+    ):
+        console.print(line, soft_wrap=True, highlight=False)

@@ -1,0 +1,1 @@
+"""What a person asks for: a module for each job, and what makes a job durable."""

@@ -1,0 +1,131 @@
+"""What a job would do, without doing it: nothing is written anywhere."""
+
+import math
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import Hw1Error
+from ..pipeline.find import find
+from ..pipeline.numerics import Profile
+from ..pipeline.records import Decoded, Planned, Shard
+from .engines import Inline
+from .folder import JobFolder, job_path
+from .job import Job
+from .profile import choose_profile
+from .run import refuse_other
+
+TILE = 512  # pixels a side of the image that a segmenter is timed on
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a job would do. ``problems`` are what it would be refused for.
+
+    ``seconds`` is the estimated time of one actor like this machine, from timing ``sample``.
+    """
+
+    images: int
+    formats: dict[str, int]
+    ignored: int
+    shards: int
+    shard_size: int
+    members: tuple[str, ...]
+    device: str
+    device_model: str
+    precision: str
+    batch_size: int
+    threads: int
+    output: Path
+    state: str
+    seconds: float
+    sample: str
+    problems: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {**asdict(self), "output": str(self.output)}
+
+
+def dry_run(job: Job) -> DryRun:
+    """Plan a job on this machine, and time one batch of blanks to estimate how long it takes.
+
+    Raises InputError for what cannot be planned: no images, an unknown member.
+    """
+    spec = job.spec
+    folder = JobFolder(job_path(job.task, spec.output.absolute()))
+    found = find(spec.source, spec.include, spec.exclude, (*job.outputs, folder.path))
+    profile = choose_profile(job, Inline(spec.actors or 1), recorded=None)
+    shard_size = job.shard_size(profile.batch_size)
+    seconds, sample = _estimate(job, found.images, profile)
+    return DryRun(
+        images=len(found.images),
+        formats=found.formats,
+        ignored=found.ignored,
+        shards=math.ceil(len(found.images) / shard_size),
+        shard_size=shard_size,
+        members=job.members,
+        device=profile.device,
+        device_model=profile.device_model,
+        precision=profile.precision,
+        batch_size=profile.batch_size,
+        threads=profile.threads,
+        output=spec.output,
+        state=_state(folder),
+        seconds=seconds,
+        sample=sample,
+        problems=_problems(job, folder, found.images),
+    )
+
+
+def _state(folder: JobFolder) -> str:
+    if not folder.exists():
+        return "new"
+    running = ", running" if folder.is_running() else ""
+    return f"a job is there: {folder.read()['state']}{running}"
+
+
+def _problems(job: Job, folder: JobFolder, images: list[Planned]) -> tuple[str, ...]:
+    def check_names() -> None:
+        job.check_names(images)
+
+    def check_begun() -> None:
+        if folder.exists() and not job.spec.overwrite:
+            refuse_other(job, folder.read()["decides"])
+        else:
+            job.check_free(images, job.earlier(folder))
+
+    problems = []
+    for check in (check_names, check_begun):
+        try:
+            check()
+        except Hw1Error as error:
+            problems.append(str(error))
+    return tuple(problems)
+
+
+def _estimate(job: Job, images: list[Planned], profile: Profile) -> tuple[float, str]:
+    """Seconds for all images, and what was timed: a batch of blanks, after one to warm up."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        work = job.work(Path(nowhere), Path(nowhere), profile)
+        predictor = work.load()
+    blank = Planned("blank", 0, 0)
+    count = profile.batch_size
+    sizes = getattr(work, "sizes", None)
+    arrays = (
+        tuple(np.zeros((count, size, size, 3), np.uint8) for size in sizes)
+        if sizes
+        else (np.zeros((TILE, TILE, 3), np.uint8),)
+    )
+    piece = Shard(0, 0, (blank,) * count)
+    decoded = Decoded(piece, tuple(range(count)), ("blank",) * count, arrays, ())
+    predictor(decoded)
+    start = time.perf_counter()
+    predictor(decoded)
+    seconds = (time.perf_counter() - start) * math.ceil(len(images) / count)
+    side = f"{sizes[-1]} × {sizes[-1]}" if sizes else f"{TILE} × {TILE}"
+    return seconds, f"a batch of {count} at {side} pixels in one actor like this machine"

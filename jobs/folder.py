@@ -1,0 +1,204 @@
+"""The job folder: what a job was asked, what it planned, what it has done, and who runs it."""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from ..errors import EnvironmentFault, InputError, Refused
+from ..pipeline.durable import make_folder, storage, sweep, write_bytes
+from ..pipeline.records import Committed
+from ..weights.metadata import preprocessing_to_json
+from ..weights.store import Checkpoint
+from .ledger import Ledger, read_ledger
+from .spec import Task
+
+State = Literal["running", "interrupted", "failed", "done"]
+
+ALWAYS = frozenset({"task", "state", "output", "began", "updated", "counts", "decides"})
+"""What every description has."""
+
+
+def job_path(task: Task, output: Path) -> Path:
+    """The folder of the job that writes ``output``: OUT.csv.job, or MASKS/.job."""
+    if task == "segment":
+        return output / ".job"
+    return output.with_name(output.name + ".job")
+
+
+def output_path(job: Path) -> Path:
+    """The output beside a job's folder, where both lie now: they may have been copied or moved."""
+    job = job.absolute()
+    return job.parent if job.name == ".job" else job.with_name(job.name.removesuffix(".job"))
+
+
+class JobFolder:
+    """A job's folder on the disk. Everything in it is plain text that a person can read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def ledger_path(self) -> Path:
+        """The file with a line for each committed shard."""
+        return self.path / "ledger.jsonl"
+
+    @property
+    def rejected_path(self) -> Path:
+        """The CSV of the images that got no prediction, and why."""
+        return self.path / "rejected.csv"
+
+    def exists(self) -> bool:
+        """Whether a job was begun here: its description is written when its plan is frozen."""
+        return (self.path / "job.json").exists()
+
+    def read(self) -> dict[str, Any]:
+        """The job's description; EnvironmentFault where the file is damaged."""
+        path = self.path / "job.json"
+        try:
+            with storage(path):
+                description: dict[str, Any] = json.loads(path.read_bytes())
+            lacking = sorted(ALWAYS - {*description})
+            if lacking:
+                raise ValueError(f"it lacks {', '.join(lacking)}")
+        except (ValueError, TypeError) as error:
+            raise EnvironmentFault(
+                f"{path}: expected a job's description, found something else ({error}). The "
+                f"storage damaged it: delete {self.path} and its output to begin again"
+            ) from error
+        return description
+
+    def update(self, **changes: Any) -> dict[str, Any]:
+        """Write the description with these changes; the file is always whole."""
+        description = {**(self.read() if self.exists() else {}), **changes, "updated": now()}
+        text = json.dumps(description, indent=2, ensure_ascii=True) + "\n"
+        write_bytes(self.path / "job.json", [text.encode()])
+        return description
+
+    def ledger(self) -> Ledger:
+        """The ledger, to be opened for appending."""
+        return Ledger(self.ledger_path)
+
+    def committed(self) -> dict[int, Committed]:
+        """The ledger's shards, by id."""
+        return read_ledger(self.ledger_path)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the job alone; Refused where another process does, InputError for a bad place.
+
+        The operating system lets the lock go when its holder dies, however it dies.
+        """
+        path = self.path / "lock"
+        try:
+            make_folder(self.path / "parts")
+            file = path.open("a+")
+        except (EnvironmentFault, OSError) as error:
+            reason = error.__cause__ or error
+            raise InputError(f"{self.path}: the job's folder cannot be made: {reason}") from error
+        with file:
+            if not (_try_lock(file) and _is_at(file, path)):
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise Refused(
+                    f"{self.path}: this job is being run by {holder}. Wait for it, or stop it "
+                    "and give the same command again"
+                )
+            with storage(path):
+                file.truncate(0)
+                # Not through the buffer, which would be tried again, and fail, on closing.
+                os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}\n".encode())
+            for folder in (self.path, self.path / "parts"):
+                sweep(folder)
+            yield
+
+    def is_running(self) -> bool:
+        """Whether a process holds the job now."""
+        try:
+            with (self.path / "lock").open() as file:  # one may look who may not write
+                return not _try_lock(file, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            return False
+
+    def clear(self) -> None:
+        """Remove what a job left here, all but the lock, which its holder keeps."""
+        # The description first: without it the folder counts as empty, if we are killed now.
+        with storage(self.path):
+            (self.path / "job.json").unlink(missing_ok=True)
+            for path in self.path.iterdir():
+                if path.name == "parts":
+                    shutil.rmtree(path)
+                elif path.name != "lock":
+                    path.unlink()
+        make_folder(self.path / "parts")
+
+    def remove(self) -> None:
+        """Remove the folder of a job that never began, and an empty MASKS/ around it."""
+        with storage(self.path):
+            shutil.rmtree(self.path)
+            if self.path.name == ".job" and not any(self.path.parent.iterdir()):
+                self.path.parent.rmdir()
+
+
+def _try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
+    """Take the file's lock, waiting half a second for one who only looks whether it's held."""
+    for pause in (0.1, 0.4, 0.0):
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(pause)
+        else:
+            return True
+    return False
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether the path is still the opened file's: its folder may go while we wait for the lock."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def of_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a member's checkpoint decides: its weights, and what it makes of an image."""
+    return {
+        "digest": checkpoint.digest,
+        # As it is read back from job.json: lists, not tuples.
+        "preprocessing": json.loads(preprocessing_to_json(checkpoint.preprocessing)),
+    }
+
+
+def fingerprint(decides: Mapping[str, Any]) -> str:
+    """A digest of all that decides a job's result, SHA-256 in hexadecimal."""
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two jobs' decisions, a phrase each: ``precision fp32, now bf16``."""
+    found: list[str] = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key} {_brief(old)}, now {_brief(new)}")
+    return found
+
+
+def now() -> str:
+    """The time, UTC, as job.json has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _brief(value: Any) -> str:
+    text = "none" if value in (None, [], "") else json.dumps(value).strip('"')
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,157 @@
+"""Looks at job folders: which there are, how far each is, whether a result is whole."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import EnvironmentFault, InputError
+from ..pipeline.classification import header
+from ..pipeline.parts import part_path
+from ..pipeline.plan import output_name, read_plan
+from ..pipeline.records import Committed, Planned
+from ..pipeline.rows import format_row, join_rows, read_rows
+from .account import account
+from .folder import JobFolder, output_path
+from .truth import shown
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as its folder tells it. ``state`` is ``killed`` where it says running, but nobody is.
+
+    ``done`` counts the images of committed shards, rejected ones too.
+    """
+
+    path: Path
+    state: str
+    planned: int
+    done: int
+    rejected: int
+    description: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "job": str(self.path),
+            "state": self.state,
+            "planned": self.planned,
+            "done": self.done,
+            "rejected": self.rejected,
+            **{key: self.description[key] for key in ("task", "output", "began", "updated")},
+        }
+
+
+def find_jobs(folder: Path) -> list[JobView]:
+    """The jobs in a folder and those below it, by path. Raises InputError for no folder."""
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: expected a folder, found {'a file' if folder.exists() else 'nothing'}"
+        )
+    return [_view_or_damage(path.parent) for path in sorted(_descriptions(folder))]
+
+
+def _view_or_damage(path: Path) -> JobView:
+    """A job of several: what is wrong with one must not hide the others."""
+    try:
+        return view(path)
+    except EnvironmentFault as error:
+        unknown = dict.fromkeys(("task", "began", "updated"), "unknown")
+        description = {**unknown, "output": str(path), "error": str(error)}
+        return JobView(path, "damaged", 0, 0, 0, description)
+
+
+def job_of(path: Path) -> Path:
+    """The job folder that a person means: the folder itself, or the output that it belongs to."""
+    for candidate in (path, Path(f"{path.absolute()}.job"), path / ".job"):
+        with suppress(OSError):  # a name that is too long
+            if (candidate / "job.json").is_file():
+                return candidate
+    raise InputError(
+        f"{path}: found no job there; expected a job's folder, or its output (labels.csv, masks/)"
+    )
+
+
+def view(path: Path) -> JobView:
+    """Read what a job's folder says."""
+    folder = JobFolder(path)
+    description = folder.read()
+    entries = folder.committed().values()
+    state = description["state"]
+    if state == "running" and not folder.is_running():
+        state = "killed"
+    return JobView(
+        path=path,
+        state=state,
+        planned=description["counts"]["planned"],
+        done=sum(entry.images for entry in entries),
+        rejected=sum(entry.rejected for entry in entries),
+        description=description,
+    )
+
+
+def verify(path: Path) -> list[str]:
+    """What is wrong with a job's result, a line each: nothing where it is whole and unchanged.
+
+    Each planned image has a row or a rejection, each part is as the ledger says, OUT.csv is the
+    parts and nothing else, each mask's SHA-256 is the one that was written.
+    """
+    folder = JobFolder(path)
+    description = folder.read()
+    if description["state"] != "done":
+        return [f"{path}: the job is not done (state: {view(path).state})"]
+    try:
+        plan = read_plan(path, description["decides"]["plan"])
+        check = _check_masks if description["task"] == "segment" else _check_csv
+        return list(check(folder, description, plan))
+    except (EnvironmentFault, InputError) as error:
+        return [str(error)]
+
+
+def _check_csv(
+    folder: JobFolder, description: dict[str, Any], plan: list[Planned]
+) -> Iterator[str]:
+    output = output_path(folder.path)
+    if not output.is_file():
+        yield f"{output}: expected the job's result, found nothing"
+        return
+    decides = description["decides"]
+    titles = join_rows([format_row(header(decides["top_k"], decides["columns"]))])
+    with output.open("rb") as file:
+        if file.readline() != titles:
+            yield f"{output}: the header is not {titles.decode().rstrip()!r}"
+        for shard in account(folder.path, folder.committed(), plan):
+            part = part_path(folder.path, shard.entry.shard).read_bytes()
+            if file.read(len(part)) != part:
+                yield f"{output}: the rows of {_images(shard.entry, plan)} are not what was scored"
+                return
+        if file.read(1):
+            yield f"{output}: there are rows behind the last image's"
+
+
+def _check_masks(
+    folder: JobFolder, description: dict[str, Any], plan: list[Planned]
+) -> Iterator[str]:
+    masks = output_path(folder.path)
+    keep_suffix = description["decides"]["keep_suffix"]
+    for shard in account(folder.path, folder.committed(), plan):
+        for image_id, digest in read_rows(part_path(folder.path, shard.entry.shard)):
+            path = masks / output_name(image_id, ".png", keep_suffix)
+            try:
+                found = hashlib.sha256(path.read_bytes()).hexdigest()
+            except OSError as error:
+                yield f"{shown(str(path))}: {error.strerror}"
+                continue
+            if found != digest:
+                yield f"{shown(str(path))}: its content is not the mask that was written"
+
+
+def _images(entry: Committed, plan: list[Planned]) -> str:
+    first, last = plan[entry.first], plan[entry.first + entry.images - 1]
+    return f"{shown(first.image_id)} to {shown(last.image_id)}"
+
+
+def _descriptions(folder: Path) -> Iterator[Path]:
+    yield from folder.glob("**/*.job/job.json")  # MASKS/.job too: this star is "" there

@@ -1,0 +1,54 @@
+"""Chooses a job's numerics profile when it begins, and keeps to it when it resumes."""
+
+from typing import Any
+
+from ..pipeline import numerics
+from ..pipeline.numerics import Profile
+from .engines import Engine
+from .job import Job
+from .spec import JobSpec
+
+
+def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profile:
+    """The profile of the place where the models will run.
+
+    What is not asked for is as recorded, or, for a new job, chosen by capability.
+    """
+    spec = job.spec
+    device = _asked(spec, "device") or (recorded and recorded.device) or "auto"
+    precision = _asked(spec, "precision") or (recorded and recorded.precision) or "auto"
+    resolved = engine.probe(numerics.resolve_device, engine.prefer(device))
+    return engine.probe(
+        _detect,
+        resolved,
+        precision,
+        _asked(spec, "batch_size")
+        or (recorded and recorded.batch_size)
+        or job.batch_size(resolved),
+        _asked(spec, "threads") or (recorded and recorded.threads) or engine.threads(),
+    )
+
+
+def asked_differences(spec: JobSpec, recorded: Profile) -> dict[str, Any]:
+    """What the command asks for, of the profile, that is not as recorded."""
+    asked = {name: _asked(spec, name) for name in ("device", "precision", "batch_size", "threads")}
+    return {
+        name: value
+        for name, value in asked.items()
+        if value is not None
+        and value != getattr(recorded, name)
+        # On a GPU they decide nothing, and none are recorded.
+        and (name, recorded.device) != ("threads", "cuda")
+    }
+
+
+def _asked(spec: JobSpec, name: str) -> Any:
+    value = getattr(spec, name, None)
+    return None if value == "auto" else value
+
+
+def _detect(
+    device: numerics.Device, precision: str, batch_size: int, threads: int
+) -> numerics.Profile:
+    resolved = numerics.resolve_precision(precision, device)
+    return numerics.detect(device, resolved, batch_size, threads)

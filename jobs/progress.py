@@ -1,0 +1,116 @@
+"""How far a job is: a bar on a terminal, a line every 30 seconds elsewhere. On stderr."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+LINE_SECONDS = 30.0
+
+
+class Meter(Protocol):
+    """Told of each committed shard."""
+
+    def advance(self, images: int, rejected: int) -> None:
+        """Count a shard's images, of which some were rejected."""
+
+
+class Progress:
+    """Makes the meter that fits where stderr goes; silent where ``quiet``."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+
+    @contextmanager
+    def meter(self, planned: int, done: int) -> Iterator[Meter]:
+        """Show progress from ``done`` of ``planned`` images while the context lasts."""
+        if self._quiet:
+            yield _Silent()
+        elif self._console.is_terminal:
+            with _bar(self._console) as bar:
+                yield _BarMeter(bar, planned, done)
+        else:
+            yield _LineMeter(self._console, planned, done)
+
+
+class _Silent:
+    def advance(self, images: int, rejected: int) -> None:
+        pass
+
+
+def _bar(console: Console) -> Bar:
+    return Bar(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rejected]} rejected"),
+        console=console,
+        transient=True,
+    )
+
+
+class _BarMeter:
+    def __init__(self, bar: Bar, planned: int, done: int) -> None:
+        self._bar = bar
+        self._rate = _Rate()
+        self._rejected = 0
+        self._task = bar.add_task("scoring", total=planned, completed=done, rate="", rejected=0)
+
+    def advance(self, images: int, rejected: int) -> None:
+        self._rejected += rejected
+        rate = f"{self._rate.after(images):.1f} images/s"
+        self._bar.update(self._task, advance=images, rate=rate, rejected=self._rejected)
+
+
+class _LineMeter:
+    def __init__(self, console: Console, planned: int, done: int) -> None:
+        self._console = console
+        self._planned = planned
+        self._done = done
+        self._rejected = 0
+        self._rate = _Rate()
+        self._next = time.monotonic() + LINE_SECONDS
+
+    def advance(self, images: int, rejected: int) -> None:
+        self._done += images
+        self._rejected += rejected
+        rate = self._rate.after(images)
+        if time.monotonic() < self._next or self._done == self._planned:
+            return  # at the end the summary says it
+        self._next = time.monotonic() + LINE_SECONDS
+        left = (self._planned - self._done) / rate if rate else 0.0
+        self._console.print(
+            f"{self._done}/{self._planned} images, {rate:.1f} images/s, {left:.0f} s left, "
+            f"{self._rejected} rejected",
+            highlight=False,
+        )
+
+
+class _Rate:
+    """Images a second since the start."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._images = 0
+
+    def after(self, images: int) -> float:
+        self._images += images
+        elapsed = time.monotonic() - self._start
+        return self._images / elapsed if elapsed > 0 else 0.0

@@ -1,0 +1,311 @@
+"""A durable job, from its words to its account: plan, run what the ledger lacks, merge."""
+
+import os
+import platform
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from .. import __version__
+from ..errors import EnvironmentFault, InputError, Refused, TooManyRejected
+from ..pipeline.durable import write_bytes
+from ..pipeline.find import Found, find
+from ..pipeline.numerics import Profile
+from ..pipeline.parts import part_digest
+from ..pipeline.plan import PLAN, read_plan, write_plan
+from ..pipeline.records import Committed, Planned
+from ..pipeline.rows import format_row, join_rows
+from ..pipeline.shard import shards
+from .account import ShardAccount, account
+from .engines import Engine, start
+from .folder import JobFolder, State, differences, fingerprint, job_path, now
+from .job import Job, Summary
+from .profile import asked_differences, choose_profile
+from .progress import Progress
+
+
+def run_job(job: Job, progress: Progress) -> Summary:
+    """Run a job to its end, or what is left of it.
+
+    Raises InputError, Refused, EnvironmentFault and TooManyRejected (see ``errors``), and
+    KeyboardInterrupt where it is interrupted: the job folder says which, and the same command
+    resumes.
+    """
+    started = time.monotonic()
+    folder = JobFolder(job_path(job.task, job.spec.output.absolute()))
+    run = _resume if folder.exists() and not job.spec.overwrite else _begin
+    try:
+        summary = run(job, folder, progress)
+    except (OSError, MemoryError) as error:
+        raise EnvironmentFault(
+            f"{folder.path}: {str(error) or 'memory ran out'}. What is done is kept: mend the "
+            "machine, and give the same command again"
+        ) from error
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
+    """A new job: list the images while the engine starts, freeze the plan, run it."""
+    if not job.spec.overwrite:
+        job.check_free([])
+    finding = _start_finding(job, folder)
+    _let_mistakes_show(finding)
+    with start(job.spec) as engine:
+        found = finding.result()
+        job.check_names(found.images)
+        profile = choose_profile(job, engine, recorded=None)
+        with folder.lock():
+            if folder.exists() and not job.spec.overwrite:
+                raise Refused(f"{folder.path}: another process has just begun this job")
+            # Now, while the earlier job is whole: a refusal must not cost its result.
+            if folder.exists():
+                job.check_free(found.images, job.earlier(folder))
+                job.check_weights()
+            with _removed_if_refused(folder):
+                job.discard(folder)
+                folder.clear()
+                job.check_free(found.images)
+                description = _freeze(job, folder, found, profile)
+                return _run(job, folder, found.images, description, {}, engine, progress)
+
+
+def _start_finding(job: Job, folder: JobFolder) -> "Future[Found]":
+    """List the images in a thread that nobody waits for: Ctrl-C need not wait for a slow disk.
+
+    Standard input is read here: a thread that waits for it would end Python with a core dump.
+    """
+    spec = job.spec
+    skip = (*job.outputs, folder.path)
+    finding: Future[Found] = Future()
+
+    def list_images() -> None:
+        try:
+            finding.set_result(find(spec.source, spec.include, spec.exclude, skip))
+        except BaseException as error:
+            finding.set_exception(error)
+
+    if spec.source == "@-":
+        finding.set_result(find(spec.source, spec.include, spec.exclude, skip))
+    else:
+        Thread(target=list_images, daemon=True).start()
+    return finding
+
+
+def _let_mistakes_show(finding: "Future[Found]") -> None:
+    """Wait a moment for a mistake in IN: starting Ray takes seconds, listing rarely does."""
+    with suppress(NotYet):
+        finding.result(timeout=1.0)
+
+
+@contextmanager
+def _removed_if_refused(folder: JobFolder) -> Iterator[None]:
+    """Leave no job folder behind where a mistake kept the job from beginning: a bad weight file."""
+    try:
+        yield
+    except (InputError, Refused):
+        if not folder.committed():
+            folder.remove()
+        raise
+
+
+def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> dict[str, Any]:
+    """Write the plan, then the description that makes the job resumable."""
+    plan = write_plan(found.images, folder.path / PLAN)
+    decides = {**_words(job), "plan": plan, "profile": asdict(profile)}
+    return folder.update(
+        hw1=__version__,
+        task=job.task,
+        command=sys.argv,
+        state="running",
+        host=platform.node(),
+        began=now(),
+        root=_absolute(found.root),
+        output=_absolute(job.spec.output),
+        shard_size=job.shard_size(profile.batch_size),
+        counts={"planned": len(found.images), "ignored": found.ignored},
+        fingerprint=fingerprint(decides),
+        decides=decides,
+    )
+
+
+def _absolute(path: Path | str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  (resolve would follow links, which may move)
+
+
+def _words(job: Job) -> dict[str, Any]:
+    """What decides the result, but for the plan and the profile."""
+    source = job.spec.source
+    return {
+        **job.decides(),
+        "input": _place(source),
+        "include": list(job.spec.include),
+        "exclude": list(job.spec.exclude),
+    }
+
+
+def _place(source: str) -> str:
+    """IN, wherever the next command is given from."""
+    if source.startswith("@"):
+        return source if source == "@-" else "@" + _absolute(source[1:])
+    return _absolute(source)
+
+
+def _real(place: str) -> str:
+    """What ``_place`` says, without symbolic links: one folder may have several names."""
+    return place[: place.startswith("@")] + os.path.realpath(place.removeprefix("@"))
+
+
+def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
+    """A job that was begun: the same, or refused; then what its ledger lacks."""
+    with folder.lock():
+        description = folder.read()
+        before = description["decides"]
+        recorded = Profile(**before["profile"])
+        refuse_other(job, before)
+        plan = read_plan(folder.path, before["plan"])
+        done = _intact(job, folder)
+        _refuse_too_many(job, folder, sum(entry.rejected for entry in done.values()), len(plan))
+        if sum(entry.images for entry in done.values()) == len(plan):
+            return _finish(job, folder, plan, done, resumed=len(plan))
+        # A GPU that has come since must not be chosen by itself.
+        on_cpu = recorded.device == "cpu"
+        with start(replace(job.spec, device="cpu") if on_cpu else job.spec) as engine:
+            profile = asdict(choose_profile(job, engine, recorded))
+            _refuse_difference(job, before, {**before, "profile": profile})
+            description = folder.update(state="running", error=None, host=platform.node())
+            return _run(job, folder, plan, description, done, engine, progress)
+
+
+def refuse_other(job: Job, before: Mapping[str, Any]) -> None:
+    """Raise Refused where the job that was begun is not the one that is asked for now.
+
+    Its plan is not looked at, nor what nobody asked for of its numerics profile.
+    """
+    recorded = Profile(**before["profile"])
+    asked = {**asdict(recorded), **asked_differences(job.spec, recorded)}
+    words = {**_words(job), "plan": before["plan"], "profile": asked}
+    if _real(words["input"]) == _real(before["input"]):
+        words["input"] = before["input"]
+    _refuse_difference(job, before, words)
+
+
+def _refuse_difference(job: Job, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    found = differences(before, now)
+    if found:
+        raise Refused(
+            f"{job.spec.output} belongs to another job ({'; '.join(found)}): give another name, "
+            "or --overwrite"
+        )
+
+
+def _intact(job: Job, folder: JobFolder) -> dict[int, Committed]:
+    """The ledger's shards whose parts are as they were committed; others are done again."""
+    return {
+        shard: entry
+        for shard, entry in folder.committed().items()
+        if part_digest(folder.path, shard) == entry.digest and job.is_intact(folder, entry)
+    }
+
+
+def _run(
+    job: Job,
+    folder: JobFolder,
+    plan: Sequence[Planned],
+    description: dict[str, Any],
+    done: dict[int, Committed],
+    engine: Engine,
+    progress: Progress,
+) -> Summary:
+    """Run the shards that are not done, each entered in the ledger when it's durable."""
+    profile = Profile(**description["decides"]["profile"])
+    work = job.work(Path(description["root"]), folder.path, profile)
+    cut = shards(plan, description["shard_size"], profile.batch_size)
+    pending = (shard for shard in cut if shard.id not in done)
+    before = sum(entry.images for entry in done.values())
+    rejected = sum(entry.rejected for entry in done.values())
+
+    def commit(entry: Committed) -> None:
+        nonlocal rejected
+        ledger.append(entry)
+        done[entry.shard] = entry
+        rejected += entry.rejected
+        meter.advance(entry.images, entry.rejected)
+        _refuse_too_many(job, folder, rejected, len(plan))
+
+    with _recorded(folder), folder.ledger() as ledger, progress.meter(len(plan), before) as meter:
+        engine.run(work, pending, commit)
+    return _finish(job, folder, plan, done, resumed=before)
+
+
+@contextmanager
+def _recorded(folder: JobFolder) -> Iterator[None]:
+    """Let the job folder say how the run ended, if it can still be written to."""
+    state: State = "failed"
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            state = "interrupted"
+        with suppress(EnvironmentFault):
+            folder.update(state=state, error=str(error) or type(error).__name__)
+        raise
+
+
+def _refuse_too_many(job: Job, folder: JobFolder, rejected: int, planned: int) -> None:
+    allowed = _allowed(job.spec.max_rejected, planned)
+    if rejected > allowed:
+        raise TooManyRejected(
+            f"{rejected} images are rejected, --max-rejected {job.spec.max_rejected} allows "
+            f"{allowed:g}: see {folder.path / 'parts'}/*.rejected.csv, then give the same "
+            "command with a higher limit"
+        )
+
+
+def _allowed(limit: str | None, planned: int) -> float:
+    """How many images may be rejected: a number, or a percentage of the planned ones."""
+    if limit is None:
+        return planned
+    return float(limit[:-1]) * planned / 100 if limit.endswith("%") else float(limit)
+
+
+def _finish(
+    job: Job,
+    folder: JobFolder,
+    plan: Sequence[Planned],
+    done: Mapping[int, Committed],
+    resumed: int,
+) -> Summary:
+    """Merge the parts, check that planned = scored + rejected, and say that it is done."""
+    ignored = folder.read()["counts"]["ignored"]
+    summary = Summary(job.task, job.spec.output, folder.path, len(plan), ignored, resumed=resumed)
+    rows = [format_row(("image_id", "reason", "detail"))]
+
+    def tallied() -> Iterator[ShardAccount]:
+        for shard in account(folder.path, done, plan):
+            summary.scored += len(shard.rows)
+            summary.rejected += len(shard.rejections)
+            summary.reasons.update(rejection.reason for rejection in shard.rejections)
+            rows.extend(format_row((r.image_id, r.reason, r.detail)) for r in shard.rejections)
+            yield shard
+
+    with _recorded(folder):
+        job.finish(folder, tallied())
+        write_bytes(folder.rejected_path, [join_rows(rows)])
+        counts = {
+            "planned": len(plan),
+            "scored": summary.scored,
+            "rejected": summary.rejected,
+            "ignored": ignored,
+            "reasons": dict(Counter(summary.reasons)),
+        }
+        folder.update(state="done", error=None, counts=counts)
+    return summary

@@ -1,0 +1,172 @@
+"""Fitting the ensemble: members' predictions on labelled images become ensemble.toml."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..pipeline.inference import prepare
+from ..pipeline.models.members import MEMBERS
+from ..pipeline.numerics import cores, detect, resolve_device
+from ..weights import store
+from ..weights.ensemble import FILE, Vote, of, write_ensemble
+from .training.greedy import Counts, Labels, Votes, accuracy, cross_validate, select
+from .training.photos import Photos, load_photos
+from .training.source import one_folder
+
+BATCH = 125
+
+
+@dataclass(frozen=True)
+class EnsembleReport:
+    """What was fitted, and what it is worth.
+
+    ``singles`` are the members' accuracies alone. ``fitted`` is the ensemble's on the images that
+    its weights were chosen on; ``cross_validated`` on images that had no part in it, beside equal
+    weights (``uniform``) and the best member (``single``) under the same conditions.
+    """
+
+    images: int
+    vote: str
+    weights: Mapping[str, float]
+    singles: Mapping[str, float]
+    fitted: float
+    cross_validated: float
+    uniform: float
+    single: float
+    path: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def train_ensemble(
+    data: Path,
+    weights: Path,
+    members: Sequence[str] | None,
+    say: Callable[[str], None],
+    *,
+    vote: str = "auto",
+    rounds: int = 13,
+    folds: int = 5,
+    seed: int = 0,
+    device: str = "auto",
+    output: Path | None = None,
+) -> EnsembleReport:
+    """Choose the members' weights on the labelled images of ``data``; write ensemble.toml.
+
+    Raises InputError for no images, fewer images than folds, an unknown member or one without a
+    checkpoint, EnvironmentFault where the file cannot be written.
+    """
+    folder = _folder(data)
+    checkpoints = _checkpoints(store.Store(weights), members)
+    photos = load_photos(folder, None, every_class=False, tick=lambda count, total: None)
+    if len(photos) < folds:
+        raise InputError(f"{folder}: {len(photos)} images, fewer than --folds {folds}")
+    labels = photos.labels.numpy()
+    logits = _logits(checkpoints, photos, device, say)
+    names = [checkpoint.member for checkpoint in checkpoints]
+    kinds: tuple[Vote, ...] = ("logits", "probabilities")
+    asked = [kind for kind in kinds if vote in ("auto", kind)]
+    report = max(
+        (_fit(kind, names, logits, labels, rounds, folds, seed) for kind in asked),
+        key=lambda fitted: fitted.cross_validated,
+    )
+    path = output or weights / FILE
+    scores = {
+        "fitted": report.fitted,
+        "cross_validated": report.cross_validated,
+        "best_member": report.single,
+    }
+    chosen: Vote = "logits" if report.vote == "logits" else "probabilities"
+    write_ensemble(path, of(report.weights, chosen), scores)
+    return EnsembleReport(**{**report.__dict__, "path": path})
+
+
+def _fit(
+    vote: Vote,
+    names: Sequence[str],
+    logits: Votes,
+    labels: Labels,
+    rounds: int,
+    folds: int,
+    seed: int,
+) -> EnsembleReport:
+    votes = logits if vote == "logits" else _softmax(logits)
+
+    def choose(votes: Votes, labels: Labels) -> Counts:
+        return select(votes, labels, rounds, logits=vote == "logits")
+
+    counts = choose(votes, labels)
+    worth = cross_validate(votes, labels, folds, seed, choose)
+    alone = np.eye(len(names), dtype=np.int64)
+    return EnsembleReport(
+        images=len(labels),
+        vote=vote,
+        weights={name: float(n) for name, n in zip(names, counts, strict=True) if n},
+        singles={n: accuracy(votes, row, labels) for n, row in zip(names, alone, strict=True)},
+        fitted=accuracy(votes, counts, labels),
+        cross_validated=worth.selected,
+        uniform=worth.uniform,
+        single=worth.single,
+        path=Path(FILE),
+    )
+
+
+def _folder(data: Path) -> Path:
+    """DATA itself, or the folder val* in it."""
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder of labelled images")
+    return one_folder(data, "val") or data
+
+
+def _checkpoints(folder: store.Store, members: Sequence[str] | None) -> list[store.Checkpoint]:
+    if members is not None:
+        found = [folder.checkpoint(name) for name in dict.fromkeys(members)]
+    else:
+        found = folder.available()
+    found = [checkpoint for checkpoint in found if MEMBERS[checkpoint.member].task == "classify"]
+    if not found:
+        raise InputError(
+            f"no classifier's checkpoint in {folder.folder}: train one (hw1 train classify DATA "
+            "--member NAME)"
+        )
+    return found
+
+
+def _logits(
+    checkpoints: Sequence[store.Checkpoint],
+    photos: Photos,
+    device: str,
+    say: Callable[[str], None],
+) -> Votes:
+    """The members' logits (members, images, 50), as batch classify computes them in fp32."""
+    resolved = resolve_device(device)
+    profile = detect(resolved, "fp32", BATCH, cores())
+    rows = []
+    for checkpoint in checkpoints:
+        say(f"{checkpoint.member}: scoring {len(photos)} images")
+        preprocessing = checkpoint.preprocessing
+        predict = prepare(store.load(checkpoint), preprocessing, profile)
+        size = preprocessing.size
+        images = (photos if size is None else photos.resized(size)).images
+        pixels: NDArray[np.uint8] = images.permute(0, 2, 3, 1).contiguous().numpy()
+        with torch.inference_mode():
+            batches = [
+                predict(pixels[first : first + BATCH]).cpu()
+                for first in range(0, len(pixels), BATCH)
+            ]
+        rows.append(torch.cat(batches).double().numpy())
+    return np.stack(rows)
+
+
+def _softmax(logits: Votes) -> Votes:
+    powers = np.exp(logits - logits.max(2, keepdims=True))
+    probabilities: Votes = powers / powers.sum(2, keepdims=True)
+    return probabilities

@@ -1,0 +1,120 @@
+"""Augmentation in batched torch: every random number comes from one CPU generator.
+
+So a run's pixels depend on its seed alone, not on the device or on worker processes.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+Mix = Literal["none", "mixup", "cutmix"]
+
+
+def _uniform(generator: Generator, n: int, low: float, high: float) -> Tensor:
+    return torch.empty(n).uniform_(low, high, generator=generator)
+
+
+def _colours(images: Tensor, generator: Generator, strength: float) -> Tensor:
+    """Change each image's brightness and contrast by up to ``strength``; float (N, 3, H, W)."""
+    n, device = len(images), images.device
+    factors = [
+        _uniform(generator, n, 1 - strength, 1 + strength).view(-1, 1, 1, 1).to(device)
+        for _ in range(2)
+    ]
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return ((images - mean) * factors[0] + mean) * factors[1]
+
+
+def photos(images: Tensor, side: int, generator: Generator) -> Tensor:
+    """Photos uint8 (N, 3, H, W) as float crops (N, 3, side, side), 0 to 255, at random.
+
+    Flipped, cropped to 60 to 100 % of their area (or a little beyond, reflected) at aspect ratios
+    of e^±0.3, brighter or darker and of another contrast by up to a fifth.
+    """
+    n, device = len(images), images.device
+    flipped = (torch.rand(n, generator=generator) < 0.5).view(-1, 1, 1, 1).to(device)
+    images = torch.where(flipped, images.flip(3), images)
+    scale = _uniform(generator, n, 0.6, 1.1).sqrt()
+    aspect = _uniform(generator, n, -0.15, 0.15).exp()
+    affine = torch.zeros(n, 2, 3)
+    for axis, extent in enumerate((scale * aspect, scale / aspect)):
+        affine[:, axis, axis] = extent
+        affine[:, axis, 2] = _uniform(generator, n, -1, 1) * (1 - extent).abs()
+    grid = F.affine_grid(affine, [n, 3, side, side], align_corners=False).to(device)
+    crops = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+    return _colours(crops, generator, 0.2)
+
+
+def tiles(
+    images: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    crop: tuple[int, int],
+    side: int,
+    generator: Generator,
+) -> tuple[Tensor, Tensor]:
+    """Crops at random of tiles uint8 (3, H, W) and their masks (H, W), shrunk to ``side``.
+
+    Crops are squares with sides of ``crop[0]`` to ``crop[1]`` pixels (at most the tile's),
+    turned by quarters, flipped, brighter or darker and of another contrast by up to a fifth.
+    Returns float (N, 3, side, side), 0 to 255, and int64 (N, side, side).
+    """
+    pixels, classes = [], []
+    for image, mask in zip(images, masks, strict=True):
+        height, width = mask.shape
+        most = min(crop[1], height, width)
+        extent = _integer(generator, min(crop[0], most), most)
+        top = _integer(generator, 0, height - extent)
+        left = _integer(generator, 0, width - extent)
+        window = (slice(top, top + extent), slice(left, left + extent))
+        piece = F.interpolate(
+            image[:, window[0], window[1]][None].float(),
+            (side, side),
+            mode="bilinear",
+            antialias=True,
+        )
+        truth = F.interpolate(mask[window][None, None], (side, side), mode="nearest-exact")
+        turns, flip = _integer(generator, 0, 3), _integer(generator, 0, 1)
+        piece, truth = piece.rot90(turns, (2, 3)), truth.rot90(turns, (2, 3))
+        pixels.append(piece.flip(3) if flip else piece)
+        classes.append((truth.flip(3) if flip else truth)[:, 0])
+    return _colours(torch.cat(pixels), generator, 0.2), torch.cat(classes).long()
+
+
+def _integer(generator: Generator, low: int, high: int) -> int:
+    """An integer from ``low`` to ``high``, both included."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def mix(images: Tensor, targets: Tensor, how: Mix, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Blend each image (N, 3, H, W) and its class probabilities (N, C) with another one's.
+
+    ``mixup`` adds them up (Zhang et al. 2018, alpha 0.2), ``cutmix`` pastes a rectangle (Yun et
+    al. 2019, alpha 1); ``none`` returns both as they are.
+    """
+    if how == "none":
+        return images, targets
+    n, _, height, width = images.shape
+    other = torch.randperm(n, generator=generator).to(images.device)
+    if how == "mixup":
+        share = _beta(0.2, generator)
+        images = share * images + (1 - share) * images[other]
+    else:
+        cut = (1 - _beta(1.0, generator)) ** 0.5
+        rows, columns = round(cut * height), round(cut * width)
+        top, left = _integer(generator, 0, height - rows), _integer(generator, 0, width - columns)
+        images = images.clone()
+        window = (..., slice(top, top + rows), slice(left, left + columns))
+        images[window] = images[other][window]
+        share = 1 - rows * columns / (height * width)
+    return images, share * targets + (1 - share) * targets[other]
+
+
+def _beta(alpha: float, generator: Generator) -> float:
+    """A draw of Beta(alpha, alpha), by Jöhnk's method (torch's own takes no generator)."""
+    while True:
+        x, y = (torch.rand(2, generator=generator, dtype=torch.float64) ** (1 / alpha)).tolist()
+        if 0 < x + y <= 1:
+            return float(x / (x + y))

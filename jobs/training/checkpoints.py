@@ -1,0 +1,84 @@
+"""Which epochs' weights a run keeps, and where: each folder can be given as --weights."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ...weights import store
+from .history import History
+from .recipe import Recipe
+
+BEST = "."
+STAGES = ("early", "middle", "final")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The best epoch's checkpoint in the output folder, and those in early/, middle/, final/.
+
+    ``main_score`` is the name of the score that decides which epoch is the best.
+    """
+
+    output: Path
+    recipe: Recipe
+    main_score: str
+
+    def path(self, stage: str) -> Path:
+        """Where a stage's checkpoint lies."""
+        return self.output / stage / f"{self.recipe.member}.safetensors"
+
+    def keep(self, network: nn.Module, epochs: int, history: History) -> None:
+        """Save the weights after the history's last epoch, of ``epochs``, for each stage it is."""
+        epoch = len(history.rows)
+        due = {"early": math.ceil(epochs / 10), "middle": math.ceil(epochs / 2), "final": epochs}
+        stages = [stage for stage in STAGES if due[stage] == epoch]
+        if history.best(self.main_score) == epoch:
+            stages.append(BEST)
+        row = history.rows[-1]
+        scores = {name: value for name, value in row.items() if name not in _NOT_SCORES}
+        for stage in stages:
+            store.save(
+                network,
+                self.path(stage),
+                self.recipe.member,
+                self.recipe.preprocessing,
+                {
+                    "recipe": self.recipe.command,
+                    "epoch": f"{epoch} of {epochs}",
+                    "scores": json.dumps(scores),
+                },
+            )
+
+    def read(self, stage: str) -> store.Checkpoint:
+        """A stage's checkpoint."""
+        return store.read_checkpoint(self.path(stage), self.recipe.member)
+
+    def add_scores(self, stage: str, scores: Mapping[str, float]) -> dict[str, float]:
+        """Add scores to a stage's checkpoint; returns all that it has."""
+        checkpoint = self.read(stage)
+        merged = {**checkpoint.scores, **scores}
+        store.save(
+            store.load_state(checkpoint),
+            checkpoint.path,
+            checkpoint.member,
+            checkpoint.preprocessing,
+            {**checkpoint.metadata, "scores": json.dumps(merged)},
+            dtype="keep",
+        )
+        return merged
+
+    def clear(self) -> None:
+        """Remove what a run writes, and nothing else; its state first."""
+        (self.output / "state.pt").unlink(missing_ok=True)
+        (self.output / "metrics.csv").unlink(missing_ok=True)
+        for stage in (BEST, *STAGES):
+            self.path(stage).unlink(missing_ok=True)
+        shutil.rmtree(self.output / "tensorboard", ignore_errors=True)
+
+
+_NOT_SCORES = frozenset({"epoch", "step", "images", "seconds", "loss"})

@@ -1,0 +1,115 @@
+"""The segmenters' lesson: tiles and masks, scored by mIoU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from ...pipeline.palette import NAMES, UNKNOWN
+from ...pipeline.preprocess import Preprocessing
+from ...pipeline.tiles import segment_image
+from ..metrics import count_pixels, land_scores, mean, pixel_accuracy
+from . import augment
+from .lesson import Part, normalise
+from .tiles import IGNORED, Tiles
+
+
+@dataclass(frozen=True, slots=True)
+class LandCover:
+    """Crops of tiles of ``crop[0]`` to ``crop[1]`` pixels a side, and their masks.
+
+    ``class_weights`` is float32 (7,), on the device. Pixels of class 6, unknown, teach nothing.
+    """
+
+    train: Tiles
+    held_out: Tiles
+    validation: Tiles | None
+    crop: tuple[int, int]
+    preprocessing: Preprocessing
+    device: torch.device
+    class_weights: Tensor
+    main_score: str = "miou"
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    @property
+    def digest(self) -> str:
+        """See Lesson."""
+        return self.train.digest
+
+    def batch(
+        self, indices: Sequence[int], side: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See Lesson; targets are int64 (N, side, side)."""
+        images, classes = augment.tiles(
+            [self.train.images[i].to(self.device) for i in indices],
+            [self.train.masks[i].to(self.device) for i in indices],
+            self.crop,
+            side,
+            generator,
+        )
+        classes[classes >= UNKNOWN] = IGNORED
+        return normalise(images, self.preprocessing), classes
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Weighted cross entropy, and half of one minus the soft IoU of the batch's classes."""
+        if bool((targets == IGNORED).all()):
+            return logits.sum() * 0.0  # cross entropy would be 0 / 0
+        entropy = F.cross_entropy(logits, targets, self.class_weights, ignore_index=IGNORED)
+        return entropy + 0.5 * soft_jaccard_loss(logits, targets)
+
+    def has(self, part: Part) -> bool:
+        """See Lesson."""
+        tiles = self._part(part)
+        return tiles is not None and len(tiles) > 0
+
+    def score(self, network: nn.Module, part: Part) -> dict[str, float]:
+        """See Lesson: mIoU, pixel accuracy, and the IoU of each class that occurs."""
+        tiles = self._part(part)
+        counts = np.zeros((len(NAMES), len(NAMES)), np.int64)
+        if tiles is not None:
+            for image, mask in zip(tiles.images, tiles.masks, strict=True):
+                pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+                classes = segment_image(network, pixels, self.preprocessing, self.device)
+                counts += count_pixels(mask.numpy(), classes)
+        ious = {f"iou_{score.name}": score.iou for score in land_scores(counts)}
+        scores = {"miou": mean(list(ious.values())), "pixel_accuracy": pixel_accuracy(counts)}
+        return {name: value for name, value in (scores | ious).items() if value is not None}
+
+    def _part(self, part: Part) -> Tiles | None:
+        return self.held_out if part == "held-out" else self.validation
+
+
+def balanced_weights(masks: Sequence[Tensor]) -> Tensor:
+    """Float32 (7,): rarer classes weigh more, by one over the root of their share of the pixels.
+
+    The mean over the pixels is 1; unknown and absent classes weigh nothing.
+    """
+    counts = torch.zeros(256, dtype=torch.float64)
+    for mask in masks:
+        counts += torch.bincount(mask.flatten().long(), minlength=256)
+    share = counts[:UNKNOWN] / counts[:UNKNOWN].sum().clamp(min=1)
+    # A class of a few pixels would otherwise outweigh all others together.
+    weights = torch.where(share > 0, share.clamp(min=1e-3).rsqrt(), 0.0)
+    weights = weights / (weights * share).sum().clamp(min=1e-12)
+    return torch.cat([weights, torch.zeros(1, dtype=torch.float64)]).float()
+
+
+def soft_jaccard_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 - the mean IoU of probabilities and truth over the batch's pixels and its classes.
+
+    The score itself, made smooth (Rahman & Wang 2016): cross entropy alone counts pixels, and so
+    cares for the common classes. At least one target must be a class.
+    """
+    known = (targets != IGNORED).unsqueeze(1)
+    labels = targets.where(known[:, 0], 0)
+    truth = F.one_hot(labels, logits.shape[1]).movedim(3, 1) * known
+    guess = logits.softmax(1) * known
+    both = (guess * truth).sum((0, 2, 3))
+    present = truth.sum((0, 2, 3)) > 0
+    union = (guess + truth).sum((0, 2, 3)) - both
+    return 1 - (both[present] / union[present]).mean()

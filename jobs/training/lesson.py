@@ -1,0 +1,47 @@
+"""What the loop needs of a task: batches, a loss, scores."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ...pipeline.preprocess import Preprocessing
+
+Part = Literal["held-out", "validation"]
+
+
+class Lesson(Protocol):
+    """Images, and what is to be learnt from them."""
+
+    @property
+    def main_score(self) -> str:
+        """The name of the score that decides which epoch is the best."""
+
+    @property
+    def digest(self) -> str:
+        """What tells these training images from others."""
+
+    def __len__(self) -> int:
+        """The number of training images."""
+
+    def batch(
+        self, indices: Sequence[int], side: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Augmented, normalised float32 inputs (N, 3, side, side) on the device; their targets."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch, a scalar, from float32 logits."""
+
+    def has(self, part: Part) -> bool:
+        """Whether there are such images to score on."""
+
+    def score(self, network: nn.Module, part: Part) -> dict[str, float]:
+        """The scores, by name, of a network in evaluation mode on the device."""
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Pixels (N, 3, H, W), 0 to 255, as float32 less the mean, over the deviation."""
+    mean = torch.tensor(preprocessing.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=images.device).view(1, 3, 1, 1)
+    return (images.float() / 255 - mean) / std

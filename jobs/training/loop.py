@@ -1,0 +1,199 @@
+"""The training loop: one for photos and tiles, the same result however often it is killed."""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, nn
+
+from ...errors import InputError
+from . import optimise
+from .checkpoints import Checkpoints
+from .history import History
+from .lesson import Lesson, Part
+from .recipe import Recipe
+from .schedule import Schedule, learning_rate, side
+from .state import write_state
+from .winograd import use_winograd
+
+LOG_SECONDS = 30.0
+
+
+@dataclass
+class Loop:
+    """A run: the network, its average, the optimiser, and where in the schedule they are.
+
+    Each epoch draws its random numbers from the seed and the epoch alone, so that the state at
+    its end is all that a resume needs.
+    """
+
+    recipe: Recipe
+    lesson: Lesson
+    network: nn.Module
+    head: Sequence[nn.Parameter]
+    frozen: list[nn.Module]
+    schedule: Schedule
+    output: Path
+    say: Callable[[str], None]
+    step: int = 0
+    epoch: int = 0
+    history: History = field(default_factory=History)
+
+    def __post_init__(self) -> None:
+        self.device = torch.device(self.recipe.device)
+        self.network.to(self.device)
+        if self._mixed():
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif self.device.type == "cpu":
+            use_winograd(self.network)
+        self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
+        heads = {id(parameter) for parameter in self.head}
+        body = [p for p in self.network.parameters() if id(p) not in heads]
+        self.optimizer = optimise.optimiser(self.recipe, body, self.head)
+        self.scaler = torch.amp.GradScaler(
+            self.recipe.device, enabled=self.recipe.precision == "fp16"
+        )
+        prefix = "held_out_" if self.lesson.has("held-out") else ""
+        self.checkpoints = Checkpoints(self.output, self.recipe, prefix + self.lesson.main_score)
+
+    @property
+    def _state_path(self) -> Path:
+        return self.output / "state.pt"
+
+    def save(self) -> None:
+        """Write all that a resume needs, atomically."""
+        write_state(
+            self._state_path,
+            {
+                "recipe": self.recipe.to_json(),
+                "data": self.lesson.digest,
+                "steps": self.schedule.steps,
+                "epoch_steps": self.schedule.epoch_steps,
+                "step": self.step,
+                "epoch": self.epoch,
+                "network": self.network.state_dict(),
+                "ema": self.ema.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "history": self.history.rows,
+            },
+        )
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was saved. Raises InputError for another run's state."""
+        self.recipe.require_same(state["recipe"], self.output)
+        if state["data"] != self.lesson.digest:
+            raise InputError(
+                f"{self.output} holds a run on other training images (names or sizes differ): "
+                "bring those back to resume it, give another --output, or --overwrite"
+            )
+        self.schedule = Schedule(state["steps"], state["epoch_steps"])
+        self.step, self.epoch = state["step"], state["epoch"]
+        self.network.load_state_dict(state["network"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history = History(state["history"])
+
+    def run(self) -> None:
+        """Train from where the run is to the end of its schedule."""
+        if self.epoch == 0:
+            self.save()  # before the first step: a full disk is told now, and a budget is kept
+        while self.step < self.schedule.steps:
+            self._epoch()
+
+    def _epoch(self) -> None:
+        began = time.monotonic()
+        seed = self.recipe.seed * 100_003 + self.epoch
+        generator = Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # dropout draws from the global generator
+        first, end = self.step, self.schedule.epoch_end(self.epoch)
+        order = torch.randperm(len(self.lesson), generator=generator).tolist()
+        self._train_mode()
+        losses = torch.zeros((), dtype=torch.float64)
+        said, size = began, self.recipe.batch_size
+        while self.step < end:
+            position = (self.step - first) * size
+            losses += self.train_step(order[position : position + size], generator)
+            self.step += 1
+            optimise.average(self.ema, self.network, self.step)
+            if time.monotonic() - said > LOG_SECONDS:
+                said = time.monotonic()
+                self._say_progress(losses.item() / (self.step - first), first, said - began)
+        trained = time.monotonic() - began
+        self.epoch += 1
+        self._finish_epoch(losses.item() / (end - first), (end - first) * size, trained)
+
+    def train_step(self, indices: list[int], generator: Generator) -> float:
+        """One step on those images; returns the loss."""
+        progress = self.schedule.progress(self.step)
+        optimise.set_rate(self.optimizer, learning_rate(self.recipe, progress))
+        inputs, targets = self.lesson.batch(indices, side(self.recipe, progress), generator)
+        if self._mixed():
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            logits = self.network(inputs)
+        loss = self.lesson.loss(logits.float(), targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), optimise.CLIP)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return float(loss.detach())
+
+    def _finish_epoch(self, loss: float, images: int, seconds: float) -> None:
+        part: Part = "held-out" if self.lesson.has("held-out") else "validation"
+        scores = self.score(part)
+        self.history.add(
+            {
+                "epoch": self.epoch,
+                "step": self.step,
+                "images": images,
+                "seconds": round(seconds, 1),
+                "loss": loss,
+                **scores,
+            }
+        )
+        # The state goes last: a kill before it repeats the epoch, and writes the same files.
+        self.checkpoints.keep(self.ema, self.schedule.epochs, self.history)
+        self.history.write(self.output)
+        self.save()
+        told = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        self.say(
+            f"epoch {self.epoch}/{self.schedule.epochs}: loss {loss:.4f}, {told or 'no score'} "
+            f"({images / seconds:.1f} images/s, {seconds:.0f} s)"
+        )
+
+    def score(self, part: Part) -> dict[str, float]:
+        """The averaged network's scores, those of held-out images named ``held_out_…``."""
+        if not self.lesson.has(part):
+            return {}
+        with torch.inference_mode(), self._autocast():
+            scores = self.lesson.score(self.ema, part)
+        prefix = "held_out_" if part == "held-out" else ""
+        return {prefix + name: value for name, value in scores.items()}
+
+    def _say_progress(self, loss: float, first: int, seconds: float) -> None:
+        rate = (self.step - first) / seconds
+        left = (self.schedule.steps - self.step) / rate / 60
+        self.say(
+            f"step {self.step}/{self.schedule.steps}: loss {loss:.4f}, "
+            f"{rate * self.recipe.batch_size:.1f} images/s, about {left:.0f} min left"
+        )
+
+    def _train_mode(self) -> None:
+        self.network.train()
+        for layer in self.frozen:
+            layer.eval()  # frozen batch norm keeps its statistics too
+
+    def _mixed(self) -> bool:
+        return self.recipe.precision != "fp32"
+
+    def _autocast(self) -> torch.autocast:
+        dtype = torch.float16 if self.recipe.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.recipe.device, dtype, enabled=self._mixed())

@@ -1,0 +1,117 @@
+"""The classifiers' lesson: photos and their classes, perhaps with a teacher's opinion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from ...pipeline.models.classifiers import CLASSES
+from ...pipeline.preprocess import Preprocessing
+from . import augment
+from .lesson import Part, normalise
+from .photos import Photos
+
+TEMPERATURE = 2.0
+"""What a teacher's and its student's logits are divided by, so that small chances count."""
+TEACHER_SHARE = 0.5
+_SCORED_AT_ONCE = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A trained network on the device, in evaluation mode, and the input that it wants."""
+
+    network: nn.Module
+    preprocessing: Preprocessing
+
+    @torch.no_grad()
+    def opinion(self, pixels: Tensor) -> Tensor:
+        """Class probabilities (N, 50) of images (N, 3, H, W), 0 to 255, at TEMPERATURE."""
+        size = self.preprocessing.size
+        if size is not None and pixels.shape[2:] != (size, size):
+            pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+        logits: Tensor = self.network(normalise(pixels, self.preprocessing))
+        return (logits.float() / TEMPERATURE).softmax(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Photos of 50 classes.
+
+    The photos of ``held_out`` and ``validation`` are at the size that they are scored at.
+    ``mix`` is none, mixup or cutmix; ``smoothing`` the share of a label spread over all classes.
+    """
+
+    train: Photos
+    held_out: Photos
+    validation: Photos | None
+    preprocessing: Preprocessing
+    device: torch.device
+    smoothing: float
+    mix: augment.Mix
+    teacher: Teacher | None = None
+    main_score: str = "accuracy"
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    @property
+    def digest(self) -> str:
+        """See Lesson."""
+        return self.train.digest
+
+    def batch(
+        self, indices: Sequence[int], side: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See Lesson; targets are probabilities (N, 50), the teacher's (N, 50) behind them."""
+        positions = torch.as_tensor(indices)
+        pixels = augment.photos(self.train.images[positions].to(self.device), side, generator)
+        targets = F.one_hot(self.train.labels[positions], CLASSES).float().to(self.device)
+        pixels, targets = augment.mix(pixels, targets, self.mix, generator)
+        if self.teacher is not None:
+            targets = torch.cat([targets, self.teacher.opinion(pixels)], 1)
+        return normalise(pixels, self.preprocessing), targets
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross entropy; with a teacher, half of it with the teacher's probabilities.
+
+        Distillation as in Hinton et al. 2015: softened by a temperature, whose square makes up
+        for the smaller gradients.
+        """
+        labels = targets[:, :CLASSES]
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        if self.teacher is None:
+            return loss
+        distilled = F.cross_entropy(logits / TEMPERATURE, targets[:, CLASSES:]) * TEMPERATURE**2
+        return (1 - TEACHER_SHARE) * loss + TEACHER_SHARE * distilled
+
+    def has(self, part: Part) -> bool:
+        """See Lesson."""
+        photos = self._part(part)
+        return photos is not None and len(photos) > 0
+
+    def score(self, network: nn.Module, part: Part) -> dict[str, float]:
+        """See Lesson: accuracy, and the mean negative log-likelihood of the true class."""
+        photos = self._part(part)
+        if photos is None or not len(photos):
+            return {}
+        logits = self.logits(network, photos)
+        hits = (logits.argmax(1) == photos.labels).sum()
+        return {
+            "accuracy": float(hits) / len(photos),
+            "log_loss": float(F.cross_entropy(logits, photos.labels)),
+        }
+
+    def logits(self, network: nn.Module, photos: Photos) -> Tensor:
+        """Float32 (N, 50), on the CPU, of photos at the size that they are scored at."""
+        return torch.cat(
+            [
+                network(normalise(images.to(self.device), self.preprocessing)).float().cpu()
+                for images in torch.split(photos.images, _SCORED_AT_ONCE)
+            ]
+        )
+
+    def _part(self, part: Part) -> Photos | None:
+        return self.held_out if part == "held-out" else self.validation

@@ -1,0 +1,1 @@
+"""How an image becomes a row: find → shard → decode → predict → write."""

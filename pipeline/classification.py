@@ -1,0 +1,170 @@
+"""The classifiers' work on a shard: crops, the ensemble's vote, rows of the CSV."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ..errors import InputError
+from ..weights.store import Checkpoint
+from . import numerics
+from .decode import decode_crops
+from .parts import CLASSES, commit_part
+from .records import Committed, Decoded, Float32, Predicted, Predictor, Shard, UInt8, Written
+from .rows import format_row
+
+if TYPE_CHECKING:
+    import torch
+
+Column = Literal["confidence", "agreement"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyWork:
+    """Score images with an ensemble of classifiers.
+
+    ``shares`` are the members' weights in the vote, in the order of ``checkpoints``. ``vote``
+    says whether logits or probabilities are added up.
+    """
+
+    root: Path
+    job: Path
+    checkpoints: tuple[Checkpoint, ...]
+    shares: tuple[float, ...]
+    vote: Literal["logits", "probabilities"]
+    profile: numerics.Profile
+    top_k: int = 1
+    columns: tuple[Column, ...] = ()
+    scores: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The distinct sizes that the members' crops have, in pixels a side."""
+        return tuple(sorted({crop_size(checkpoint) for checkpoint in self.checkpoints}))
+
+    def decode(self, piece: Shard) -> Decoded:
+        """Decode the piece's images once, into one crop for each distinct size."""
+        return decode_crops(piece, self.root, self.sizes)
+
+    def load(self) -> Predictor:
+        """Load the ensemble."""
+        return EnsemblePredictor(self)
+
+    def write(self, predicted: Predicted) -> Written:
+        """Make the piece's rows: image_id, label, and the columns that were asked for."""
+        probabilities, agreement = predicted.arrays
+        # Stable: of two equal probabilities the lower class wins, as in argmax.
+        ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.top_k]
+        extra: dict[Column, list[str]] = {
+            "confidence": [f"{row.max():.6f}" for row in probabilities],
+            "agreement": [f"{share:.6f}" for share in agreement],
+        }
+        rows = tuple(
+            format_row(
+                (image_id, *map(str, labels), *(extra[name][index] for name in self.columns))
+            )
+            for index, (image_id, labels) in enumerate(
+                zip(predicted.image_ids, ranked, strict=True)
+            )
+        )
+        scores = probabilities if self.scores else None
+        return Written(predicted.piece, rows, predicted.rejections, scores)
+
+    def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
+        """Write the shard's part."""
+        return commit_part(self.job, shard, pieces, seconds)
+
+
+class EnsemblePredictor:
+    """The members, loaded; batches of a fixed shape, so that the bytes never depend on chance.
+
+    Raises InputError for a bad weight file, EnvironmentFault where this machine cannot meet the
+    job's numerics profile.
+    """
+
+    def __init__(self, work: ClassifyWork) -> None:
+        import torch
+
+        from ..weights.store import load
+        from .inference import prepare
+
+        numerics.require(work.profile)
+        self._work = work
+        total = sum(work.shares)
+        self._shares = [share / total for share in work.shares]
+        with torch.inference_mode():
+            self._members = [
+                prepare(load(checkpoint), checkpoint.preprocessing, work.profile)
+                for checkpoint in work.checkpoints
+            ]
+
+    def __call__(self, decoded: Decoded) -> Predicted:
+        """Predict the piece's images: probabilities (n, 50) and agreement (n,), both float32."""
+        probabilities = np.zeros((len(decoded.positions), CLASSES), np.float32)
+        agreement = np.zeros(len(decoded.positions), np.float32)
+        positions = np.asarray(decoded.positions, np.int64)
+        batch_size = self._work.profile.batch_size
+        for batch in np.unique(positions // batch_size):
+            chosen = np.flatnonzero(positions // batch_size == batch)
+            slots = positions[chosen] % batch_size
+            crops = {
+                size: _on_grid(array[chosen], slots, batch_size)
+                for size, array in zip(self._work.sizes, decoded.arrays, strict=True)
+            }
+            scores, agreed = self._vote(crops)
+            probabilities[chosen] = scores[slots]
+            agreement[chosen] = agreed[slots]
+        arrays = (probabilities, agreement)
+        return Predicted(decoded.piece, decoded.image_ids, arrays, decoded.rejections)
+
+    def _vote(self, crops: dict[int, UInt8]) -> tuple[Float32, Float32]:
+        """The ensemble's probabilities (B, 50) and agreement (B,) for one batch."""
+        import torch
+
+        with torch.inference_mode():
+            logits = [
+                member(crops[crop_size(checkpoint)])
+                for member, checkpoint in zip(self._members, self._work.checkpoints, strict=True)
+            ]
+            ballots = [each if self._work.vote == "logits" else each.softmax(1) for each in logits]
+            total = torch.zeros_like(ballots[0])
+            for share, ballot in zip(self._shares, ballots, strict=True):
+                total += share * ballot
+            scores = total.softmax(1) if self._work.vote == "logits" else total
+            return scores.cpu().numpy(), self._agreement(logits, scores).cpu().numpy()
+
+    def _agreement(self, logits: "list[torch.Tensor]", scores: "torch.Tensor") -> "torch.Tensor":
+        """The share of the vote, 0 to 1, whose own label is the ensemble's, (B,)."""
+        import torch
+
+        label = scores.argmax(1)
+        agreed = torch.zeros_like(scores[:, 0])
+        for share, each in zip(self._shares, logits, strict=True):
+            agreed += share * (each.argmax(1) == label)
+        return agreed
+
+
+def header(top_k: int, columns: Sequence[Column]) -> tuple[str, ...]:
+    """The names of the CSV's columns."""
+    ranks = (f"label_{rank}" for rank in range(2, top_k + 1))
+    return ("image_id", "label", *ranks, *columns)
+
+
+def crop_size(checkpoint: Checkpoint) -> int:
+    """The side of a classifier's input, in pixels; InputError where its metadata gives none."""
+    size = checkpoint.preprocessing.size
+    if size is None:
+        raise InputError(
+            f"{checkpoint.path}: its metadata gives no size of the input, which a classifier "
+            "needs; train or import it again"
+        )
+    return size
+
+
+def _on_grid(crops: UInt8, slots: "np.ndarray[tuple[int], np.dtype[np.int64]]", size: int) -> UInt8:
+    """A batch of ``size`` crops, blank but at the slots that the images take."""
+    batch = np.zeros((size, *crops.shape[1:]), np.uint8)
+    batch[slots] = crops
+    return batch

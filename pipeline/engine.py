@@ -1,0 +1,371 @@
+"""The engine on Ray: decode and write tasks, and a pool of processes that hold the models.
+
+The one module of the runner that imports Ray. What is done next, and what follows when something
+fails, is the scheduler's; here it is done. Ray's own retries are off: they hide who died, and
+give the poison to the next process.
+"""
+
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import ray
+from ray import cloudpickle, exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ..errors import EnvironmentFault, Hw1Error, InputError
+from . import local, worker
+from .backend import DecodedData, Fault, Policy, Room, Stage
+from .layout import Layout, Node, RayOptions, Resources
+from .records import Committed, Shard, Work, Written
+from .scheduler import Scheduler
+
+__all__ = ["RayEngine", "RayOptions", "Resources"]
+
+# Any: what Ray's decorators make of these has types of its own, which differ by version.
+_DECODE: Any = ray.remote(max_retries=0, num_returns=2, scheduling_strategy="SPREAD")(worker.decode)
+_WRITE: Any = ray.remote(max_retries=0)(worker.write)
+_COMMIT: Any = ray.remote(max_retries=0)(worker.commit)
+_PROCESS: Any = ray.remote(max_restarts=0, max_task_retries=0)(worker.Process)
+
+T = TypeVar("T")
+
+MISSING = (
+    exceptions.ObjectLostError,
+    exceptions.ObjectStoreFullError,
+    exceptions.OutOfDiskError,
+)
+
+MACHINE = (
+    *MISSING,
+    exceptions.OutOfMemoryError,
+    exceptions.NodeDiedError,
+    exceptions.RaySystemError,
+    exceptions.WorkerCrashedError,
+    exceptions.RayActorError,
+)
+"""Ray's errors that a task can fail with where its code raised nothing."""
+
+NODE_DIED = "its node has died"
+"""What an ActorDiedError says where the machine went with the actor; it has no field for that."""
+
+
+class RayEngine:
+    """A Ray for the length of a with-statement, entered on the main thread.
+
+    Its processes would die with the thread that starts them. SIGTERM's handler is kept. Nothing is
+    printed, nothing is written into the home folder, and no process is left at the end.
+
+    Raises InputError where no cluster answers at the address, EnvironmentFault where Ray does not
+    start here.
+    """
+
+    def __init__(self, options: RayOptions):
+        self.options = options
+        self._stack = ExitStack()
+        self._spares: list[_Placed] = []
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("RayEngine has to be entered on the main thread")
+        if ray.is_initialized():
+            raise InputError("Ray runs in this process already: call ray.shutdown() first.")
+        with ExitStack() as stack:
+            stack.enter_context(local.quiet())
+            stack.callback(logging.getLogger("ray").setLevel, logging.getLogger("ray").level)
+            if self.options.address is None:
+                stack.enter_context(local.environment())
+                folder = stack.enter_context(local.scratch())
+                note_agents = stack.enter_context(local.guard(folder))
+                stack.callback(ray.shutdown)
+                stack.callback(note_agents)
+                # Ray opens its folder to everyone; the one around it stays ours.
+                _start(str(folder / "r"), self.options.processors)
+                note_agents()
+            else:
+                stack.callback(ray.shutdown)
+                _connect(self.options.address)
+            if self.options.device == "auto":
+                device = "cuda" if self.resources().gpus else "cpu"
+                self.options = replace(self.options, device=device)
+            self._require_device()
+            if self.options.modules:
+                layout = Layout(self.options, _nodes)
+                for _ in range(layout.room().predictors):
+                    self._spares.append(_place("predict", layout, self._spares))
+                    self._spares[-1].process.warm.remote(self.options.modules)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with local.uninterrupted():
+            self._spares.clear()
+            self._stack.close()
+
+    def resources(self) -> Resources:
+        """What the cluster has now."""
+        return Layout(self.options, _nodes).resources()
+
+    @property
+    def threads(self) -> int:
+        """Threads of an actor on cpu: the option, or the same for every actor of the cluster."""
+        return Layout(self.options, _nodes).threads()
+
+    def probe(self, function: Callable[..., T], *arguments: object) -> T:
+        """The function's result in a process that will predict.
+
+        Raises what it raises, or EnvironmentFault where the process ends.
+        """
+        if not self._spares:
+            self._spares.append(_place("predict", Layout(self.options, _nodes), ()))
+        try:
+            result: T = ray.get(self._spares[0].process.probe.remote(function, arguments))
+        except exceptions.RayTaskError as error:
+            cause = _raised(error).error
+            raise cause or error from error
+        except exceptions.RayError as error:
+            self._spares.pop(0)
+            raise EnvironmentFault(
+                f"a process of the cluster ended as it was asked what it can do: "
+                f"{_first_line(error)}. Give the same command again."
+            ) from error
+        return result
+
+    def run(
+        self,
+        work: Work,
+        shards: Iterable[Shard],
+        commit: Callable[[Committed], None],
+        status: Callable[[str], None] | None = None,
+    ) -> None:
+        """Take each shard through decode, predict, write and commit; returns after the last.
+
+        ``shards`` is read as there is room for them. ``commit`` is called on this thread once a
+        shard, in any order, when its part is durable. ``status`` gets a line of text for what
+        went wrong and is being tried again.
+
+        Raises InputError where a device is not there or the models can't be loaded,
+        EnvironmentFault where the cluster keeps failing, and whatever else the work raises.
+        """
+        self._require_device()
+        layout = Layout(self.options, _nodes)
+        policy = Policy(self.options.timeout, self.options.tries, self.options.pause)
+        backend = _RayBackend(layout, work, self._spares)
+        try:
+            Scheduler(backend, policy, commit, status or (lambda _: None)).run(shards)
+        finally:
+            backend.close()
+
+    def _require_device(self) -> None:
+        if self.options.device == "cuda" and not self.resources().gpus:
+            raise InputError("device cuda: Ray sees no GPU. Give --device cpu, or mend the driver.")
+
+
+def _start(folder: str, processors: int | None) -> None:
+    """Start Ray here. RAY_ADDRESS and other Rays of this machine play no part."""
+    try:
+        with local.lean(), _own_signals():
+            ray.init(
+                address="local",
+                num_cpus=processors,
+                object_store_memory=local.store_bytes(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                _temp_dir=folder,
+                _skip_env_hook=True,
+            )
+    except (OSError, RuntimeError, exceptions.RayError) as error:
+        raise EnvironmentFault(
+            f"Ray did not start on this machine ({_first_line(error)}). Give --engine inline to "
+            "do without it, or free memory and processes, and try again."
+        ) from error
+
+
+def _connect(address: str) -> None:
+    if "://" in address:
+        raise InputError(
+            f"address {address!r}: Ray's client protocol is not supported. Run hw1 on a machine "
+            "of the cluster, with --address auto."
+        )
+    host, _, port = address.rpartition(":")
+    try:
+        if host and port.isdigit():  # Ray itself would look for it for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        with _own_signals():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (OSError, RuntimeError, ValueError, exceptions.RayError) as error:
+        raise InputError(f"address {address!r}: no Ray to use ({_first_line(error)}).") from error
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Put SIGTERM's handler back, which ray.init replaces; while that runs it is as Ctrl-C."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _nodes() -> list[Node]:
+    nodes: Any = ray.nodes  # untyped
+    return [node for node in nodes() if node["Alive"]]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A process, and the machine that was chosen for it; a GPU's is Ray's choice."""
+
+    process: Any
+    home: str | None
+
+
+def _place(stage: Stage, layout: Layout, placed: Iterable[_Placed]) -> _Placed:
+    """Start a process beside those that are there.
+
+    It holds no processor, so that no task waits for one in vain. Ray gives an actor a new process,
+    never one that has run tasks: fresh, as suspects need it.
+    """
+    options: dict[str, Any] = {"num_cpus": 0}
+    home = None
+    if stage == "predict" and (gpus := layout.gpus()):
+        options["num_gpus"] = gpus
+    elif home := layout.home(p.home for p in placed):
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(home, soft=True)
+    return _Placed(_PROCESS.options(**options).remote(layout.threads()), home)
+
+
+class _RayBackend:
+    """The scheduler's backend: a call is the reference of a small result, read when it's there.
+
+    The large one beside it, pixels or masks, stays in the object store.
+    """
+
+    def __init__(self, layout: Layout, work: Work, spares: list[_Placed]):
+        dumps: Any = cloudpickle.dumps  # untyped
+        self._layout = layout
+        self._work = ray.put(dumps(work))
+        self._spares = spares
+        self._workers: dict[Hashable, _Placed] = {}
+        self._large: dict[Hashable, Any] = {}
+        self._oom_kills = local.oom_kills()
+
+    def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
+        if stage == "predict" and self._spares:
+            placed = self._spares.pop()
+        else:
+            placed = _place(stage, self._layout, self._workers.values())
+        self._workers[placed.process] = placed
+        ready = placed.process.load if stage == "predict" else placed.process.prepare
+        return placed.process, ready.remote(self._work)
+
+    def stop(self, worker: Hashable) -> None:
+        ray.kill(self._workers.pop(worker).process)
+
+    def close(self) -> None:
+        """End the processes: they hold this job's models. Where Ray died they end by themselves."""
+        if local.dead():
+            return
+        for key in list(self._workers):
+            self.stop(key)
+
+    def decode(self, piece: Shard, limit: float | None, worker: Hashable | None) -> Hashable:
+        call = _DECODE
+        if worker is not None:
+            call = self._workers[worker].process.decode.options(num_returns=2)
+        return self._pair(call.remote(self._work, piece, limit))
+
+    def predict(self, data: Any, limit: float | None, worker: Hashable) -> Hashable:
+        call = self._workers[worker].process.predict.options(num_returns=2)
+        return self._pair(call.remote(data, limit))
+
+    def write(self, data: Any, shard: Shard | None, seconds: float) -> Hashable:
+        call: Hashable = _WRITE.remote(self._work, data, shard, seconds)
+        return call
+
+    def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Hashable:
+        call: Hashable = _COMMIT.remote(self._work, shard, pieces, seconds)
+        return call
+
+    def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Any]]:
+        if not calls:
+            time.sleep(timeout)
+            return []
+        if dead := local.dead():
+            # Now: Ray, when it notices too, ends this process without a word.
+            raise EnvironmentFault(
+                f"Ray's {dead} on this machine died, perhaps for want of memory. What is done is "
+                "kept: give the same command again"
+            )
+        ready, rest = ray.wait(list(calls), timeout=timeout, fetch_local=False)
+        if ready and rest:
+            more, _ = ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)
+            ready += more
+        return [(call, self._outcome(call)) for call in ready]
+
+    def room(self) -> Room:
+        return self._layout.room()
+
+    def clock(self) -> float:
+        return time.monotonic()
+
+    def _pair(self, results: tuple[Hashable, Any]) -> Hashable:
+        small, self._large[small] = results
+        return small
+
+    def _outcome(self, call: Any) -> Any:
+        large = self._large.pop(call, None)
+        try:
+            small: Any = ray.get(call)
+        except exceptions.RayTaskError as error:
+            cause = error.cause
+            return self._fault(cause) if isinstance(cause, MACHINE) else _raised(error)
+        except exceptions.RayError as error:
+            return self._fault(error)
+        if large is None:
+            return small
+        return large if small is None else DecodedData(small[0], small[1], large)
+
+    def _fault(self, error: exceptions.RayError) -> Fault:
+        """Who is at fault where Ray, not the work, says that something failed."""
+        if isinstance(error, MISSING):
+            return Fault("missing", f"{type(error).__name__}: {_first_line(error)}")
+        if not isinstance(error, exceptions.WorkerCrashedError | exceptions.ActorDiedError):
+            return Fault("lost", _first_line(error))
+        if NODE_DIED in str(error) or getattr(error, "preempted", False):
+            return Fault("lost", "its machine was lost")
+        kills, self._oom_kills = self._oom_kills, local.oom_kills()
+        if self._oom_kills > kills:
+            return Fault("lost", "the kernel ended a process, since memory ran out")
+        return Fault("died", "its process ended unexpectedly")
+
+
+def _raised(error: exceptions.RayTaskError) -> Fault:
+    """What the work raised, with the other process's traceback where it is a bug."""
+    cause = error.cause
+    if isinstance(cause, MemoryError):
+        cause = EnvironmentFault(f"a worker's memory ran out ({cause}): take fewer actors.")
+    elif not isinstance(cause, Exception):
+        cause = error
+    elif not isinstance(cause, Hw1Error):
+        cause.add_note(str(error))
+    return Fault("raised", _first_line(cause), cause)

@@ -1,0 +1,70 @@
+"""Reads a list of image files: ``@list.txt``, or ``@-`` for standard input."""
+
+import os
+import posixpath
+import sys
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def read_list(source: str) -> tuple[Path, list[str]]:
+    """Return the folder that the names are relative to, and the names, as they are written.
+
+    A name a line. A list with NUL bytes has a name between each two instead, as ``find -print0``
+    and ``git ls-files -z`` write them: for names that hold a newline. Empty lines name nothing;
+    a byte order mark, and the carriage returns of a list whose every line ends with one, are not
+    part of a name. Names need not be UTF-8 (surrogateescape).
+
+    ``source`` is the list's path, or "-". Raises InputError where it cannot be read, and for
+    an absolute path, a ``..`` and a file named twice, with the line.
+    """
+    if source == "-":
+        root, data = Path.cwd(), sys.stdin.buffer.read()
+    else:
+        path = Path(source).absolute()
+        try:
+            root, data = path.parent, path.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read the list {source}: {error.strerror}") from error
+    title = "standard input" if source == "-" else source
+    return root, _checked(_split(data), title)
+
+
+def _split(data: bytes) -> list[str]:
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if b"\0" in data:
+        lines = data.split(b"\0")
+    else:
+        lines = data.removesuffix(b"\n").split(b"\n")
+        if all(line.endswith(b"\r") for line in lines):
+            lines = [line[:-1] for line in lines]
+    return [os.fsdecode(line) for line in lines]
+
+
+def _checked(lines: list[str], title: str) -> list[str]:
+    """The lines that name something; InputError for one that cannot be a name of the plan."""
+    first_line: dict[str, int] = {}
+    names = []
+    for number, name in enumerate(lines, 1):
+        if not name:
+            continue
+        parts = name.split("/")
+        if not parts[0]:
+            raise InputError(_refusal(title, number, name, "is an absolute path"))
+        if ".." in parts:
+            raise InputError(_refusal(title, number, name, 'leads out of a folder with ".."'))
+        if ".job" in parts:
+            raise InputError(_refusal(title, number, name, "lies in a job's folder"))
+        earlier = first_line.setdefault(posixpath.normpath(name), number)
+        if earlier != number:
+            raise InputError(f"{title}, line {number}: {name!r} is on line {earlier} already")
+        names.append(name)
+    return names
+
+
+def _refusal(title: str, number: int, name: str, fault: str) -> str:
+    return (
+        f"{title}, line {number}: {name!r} {fault};"
+        " names are relative to the list's folder, and below it"
+    )

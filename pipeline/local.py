@@ -1,0 +1,226 @@
+"""What a Ray of our own leaves alone on this machine: the home folder, stdout, other people's Ray.
+
+Ray has no options for some of this, so a few of its internals are set while it runs. Where a
+version of Ray lacks one, nothing happens, and Ray starts as it does by default.
+"""
+
+import functools
+import importlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+PREFIX = "hw1-ray-"
+
+LONGEST = 22
+"""Bytes of a folder's name so that the sockets in there fit the 107 that Linux allows: mkdtemp adds
+17, the folder for Ray 2, Ray about 64."""
+
+SMALL_SHM = 256 << 20
+"""Bytes of /dev/shm under which a store on the disk serves better (a container's 64 MB)."""
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for Ray's sockets, logs and spilled objects: short, ours, removed at the end."""
+    given = tempfile.gettempdir()
+    base = given if len(os.fsencode(given)) <= LONGEST else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Pass over Ctrl-C and SIGTERM while Ray stops: stopped by halves it leaves processes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def guard(folder: Path) -> Iterator[Callable[[], None]]:
+    """Clean up where this process is killed: Ray's agents, which would stay a minute, the folder.
+
+    Yields a function to call when Ray has started, and before it is stopped: it notes the agents,
+    which are ended here too where Ray, having died, left them. What else Ray started ends by
+    itself within seconds. The guard is a shell that waits for the end of its input, which is our
+    end; in a session of its own, so that it outlives Ctrl-C.
+    """
+    script = """
+        while read -r agent; do set -- "$@" "$agent"; done
+        [ -z "$*" ] || kill -9 "$@"
+        sleep 5
+        rm -rf -- "$0"
+    """
+    agents: set[int] = set()
+    with subprocess.Popen(
+        ["/bin/sh", "-c", script, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as shell:
+
+        def note() -> None:
+            assert shell.stdin is not None
+            with suppress(OSError):  # the guard was killed
+                shell.stdin.write("".join(f"{pid}\n" for pid in _agents()).encode())
+                shell.stdin.flush()
+            agents.update(_agents())
+
+        try:
+            yield note
+        finally:
+            for pid in filter(_is_agent, agents):
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            shell.kill()
+
+
+def _agents() -> list[int]:
+    """The agents of the Ray that this process started: children of its raylet."""
+    parents: dict[int, int] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = status.read_bytes().rpartition(b")")[2].split()
+            parents[int(status.parent.name)] = int(fields[1])
+    grandchildren = [p for p, parent in parents.items() if parents.get(parent) == os.getpid()]
+    return [pid for pid in grandchildren if _is_agent(pid)]
+
+
+def _is_agent(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"/agent" in command or b"Agent" in command
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """The environment variables that Ray and its processes read; as they were afterwards.
+
+    Ray secures a cluster that it starts with a token. One in the environment lives as long as the
+    run; without it Ray would write one in the home folder.
+    """
+    before = dict(os.environ)
+    os.environ.setdefault("RAY_AUTH_TOKEN", _token())
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # the scheduler reads one result of each two
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@functools.cache
+def _token() -> str:
+    return secrets.token_hex(32)
+
+
+@contextmanager
+def lean() -> Iterator[None]:
+    """Start Ray without what a run on one machine has no use for: a third of the time.
+
+    That is the dashboard's server and its libraries, the autoscaler's monitor, the log monitor;
+    and `uv run`'s copying of this folder to the workers.
+    """
+
+    def no_dashboard(node: Any, **_: Any) -> None:
+        node._webui_url = ""
+
+    class Params(_attribute("ray._private.parameter", "RayParams", object)):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{"no_monitor": True, "include_log_monitor": False, **kwargs})
+
+    minimal = ImportError("left out")
+    with (
+        _replaced("ray._private.node", "Node.start_api_server", no_dashboard),
+        _replaced("ray._private.parameter", "RayParams", Params),
+        _replaced("ray._private.utils", "get_dashboard_dependency_error", lambda: minimal),
+        _replaced("ray._private.ray_constants", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
+    ):
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Ray from printing on stdout, whatever the options say, that a worker died."""
+    with _replaced("ray._private.worker", "_worker_logs_enabled", False):
+        yield
+
+
+def _attribute(module: str, name: str, default: Any) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name, default)
+    except ImportError:
+        return default
+
+
+@contextmanager
+def _replaced(module: str, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of a module, or of a class of it ("Class.name"), if it is there."""
+    *owner, last = name.split(".")
+    target = _attribute(module, owner[0], None) if owner else importlib.import_module(module)
+    if not hasattr(target, last):
+        yield
+        return
+    before = getattr(target, last)
+    setattr(target, last, value)
+    try:
+        yield
+    finally:
+        setattr(target, last, before)
+
+
+def dead() -> str:
+    """The process of the Ray that was started here that has ended; "" while all is well."""
+    node = _attribute("ray._private.worker", "_global_node", None)
+    try:
+        return ", ".join(kind for kind, _ in node.dead_processes()) if node else ""
+    except AttributeError:
+        return ""
+
+
+def store_bytes() -> int | None:
+    """The size of the object store; None leaves it to Ray: 30 % of the memory.
+
+    Ray moves the store to the disk where /dev/shm is smaller than that. A smaller store in
+    memory is better, if it isn't tiny.
+    """
+    shm = Path("/dev/shm")
+    if not shm.is_dir():
+        return None
+    stat = os.statvfs(shm)
+    free = int(stat.f_bavail * stat.f_frsize * 0.9)
+    wanted = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.3)
+    return free if SMALL_SHM <= free < wanted else None
+
+
+def oom_kills() -> int:
+    """How many processes this machine's kernel has killed for want of memory, so far."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

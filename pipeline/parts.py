@@ -1,0 +1,89 @@
+"""A shard's part: its rows, its rejections and, where asked for, its scores, as files.
+
+The files of shard 12 are ``parts/0000012.csv`` and, only where there is something in them,
+``parts/0000012.rejected.csv`` and ``parts/0000012.scores`` (float32, C order, 50 a row). The
+digest is the SHA-256 of these three, one behind the other.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .durable import sync_folders, write_bytes
+from .records import Committed, Rejection, Shard, Written
+from .rows import format_row, join_rows, read_rows
+
+CLASSES = 50
+SUFFIXES = (".csv", ".rejected.csv", ".scores")
+
+
+def part_path(job: Path, shard: int, suffix: str = ".csv") -> Path:
+    """The file of a shard's part; ``suffix`` is one of SUFFIXES."""
+    return job / "parts" / f"{shard:07d}{suffix}"
+
+
+def commit_part(job: Path, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
+    """Write the part of a shard from the outcomes of its pieces, durably.
+
+    Raises EnvironmentFault where the disk is full or fails, ValueError where the pieces do not
+    account for each image of the shard once.
+    """
+    ordered = sorted(pieces, key=lambda piece: piece.piece.first)
+    rows = [row for piece in ordered for row in piece.rows]
+    rejections = [rejection for piece in ordered for rejection in piece.rejections]
+    if len(rows) + len(rejections) != len(shard.images):
+        raise ValueError(
+            f"shard {shard.id}: {len(shard.images)} images, but {len(rows)} rows "
+            f"and {len(rejections)} rejections"
+        )
+    scores = [piece.scores.tobytes() for piece in ordered if piece.scores is not None]
+    contents = (join_rows(rows), join_rows(map(_rejection_row, rejections)), b"".join(scores))
+    for suffix, content in zip(SUFFIXES, contents, strict=True):
+        path = part_path(job, shard.id, suffix)
+        if content or suffix == ".csv":
+            write_bytes(path, [content], sync_folder=False)
+        else:
+            path.unlink(missing_ok=True)  # left by an attempt that was never entered
+    sync_folders([job / "parts"])
+    return Committed(
+        shard=shard.id,
+        first=shard.first,
+        images=len(shard.images),
+        rows=len(rows),
+        rejected=len(rejections),
+        digest=hashlib.sha256(b"".join(contents)).hexdigest(),
+        seconds=round(seconds, 3),
+    )
+
+
+def part_digest(job: Path, shard: int) -> str | None:
+    """The digest of a shard's part as it lies on the disk, None where there is none."""
+    digest = hashlib.sha256()
+    for suffix in SUFFIXES:
+        try:
+            digest.update(part_path(job, shard, suffix).read_bytes())
+        except FileNotFoundError:
+            if suffix == ".csv":
+                return None
+    return digest.hexdigest()
+
+
+def read_rejections(job: Path, shard: int) -> Iterator[Rejection]:
+    """The rejections of a shard, in the plan's order."""
+    path = part_path(job, shard, ".rejected.csv")
+    if path.exists():
+        for image_id, reason, detail in read_rows(path):
+            yield Rejection(image_id, reason, detail)  # type: ignore[arg-type]
+
+
+def read_scores(job: Path, shard: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """The class probabilities of a shard's scored images, float32 (n, 50)."""
+    path = part_path(job, shard, ".scores")
+    raw = path.read_bytes() if path.exists() else b""
+    return np.frombuffer(raw, np.float32).reshape(-1, CLASSES)
+
+
+def _rejection_row(rejection: Rejection) -> str:
+    return format_row((rejection.image_id, rejection.reason, rejection.detail))

@@ -1,0 +1,133 @@
+"""The segmenter's work on a shard: photos, masks as PNG files, their digests as rows."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from ..weights.store import Checkpoint
+from . import numerics
+from .decode import decode_photos
+from .durable import make_folder, sync_folders, write_bytes
+from .palette import COLOURS, colours_of
+from .parts import commit_part
+from .plan import output_name
+from .records import Committed, Decoded, Predicted, Predictor, Shard, UInt8, Written
+from .rows import format_row
+
+MaskFormat = Literal["rgb", "palette", "index"]
+
+PIECE_BYTES = 64 * 2**20
+"""Pixels, in bytes, that a piece holds at most, unless a single image has more."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentWork:
+    """Write a mask for each image, and a blend of both where ``overlay`` names a folder."""
+
+    root: Path
+    job: Path
+    masks: Path
+    checkpoint: Checkpoint
+    profile: numerics.Profile
+    mask_format: MaskFormat = "rgb"
+    keep_suffix: bool = False
+    overlay: Path | None = None
+
+    def decode(self, piece: Shard) -> Decoded:
+        """Decode the piece's images, or those at its beginning that memory has room for."""
+        return decode_photos(piece, self.root, PIECE_BYTES)
+
+    def load(self) -> Predictor:
+        """Load the segmenter."""
+        return MaskPredictor(self)
+
+    def write(self, predicted: Predicted) -> Written:
+        """Write the piece's masks (and overlays), durably; rows are ``image_id,sha256``."""
+        count = len(predicted.image_ids)
+        masks, photos = predicted.arrays[:count], predicted.arrays[count:]
+        rows, folders = [], set()
+        for index, image_id in enumerate(predicted.image_ids):
+            name = output_name(image_id, ".png", self.keep_suffix)
+            png = encode_mask(masks[index], self.mask_format)
+            files = {self.masks / name: png}
+            if self.overlay is not None:
+                blended = blend(photos[index], masks[index])
+                files[self.overlay / name] = _png(Image.fromarray(blended))
+            for file, content in files.items():
+                make_folder(file.parent)
+                write_bytes(file, [content], sync_folder=False, scratch=self.job / "parts")
+                folders.add(file.parent)
+            rows.append(format_row((image_id, hashlib.sha256(png).hexdigest())))
+        sync_folders(folders)
+        return Written(predicted.piece, tuple(rows), predicted.rejections)
+
+    def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
+        """Write the shard's part."""
+        return commit_part(self.job, shard, pieces, seconds)
+
+
+class MaskPredictor:
+    """The segmenter, loaded. An image is a forward pass of its own, or several where it's large.
+
+    So its mask depends on no other image. Raises InputError for a bad weight file,
+    EnvironmentFault where this machine cannot meet the job's numerics profile.
+    """
+
+    def __init__(self, work: SegmentWork) -> None:
+        import torch
+
+        from ..weights.store import load
+        from .inference import prepare
+
+        numerics.require(work.profile)
+        self._work = work
+        with torch.inference_mode():
+            network = load(work.checkpoint)
+            self._ready = prepare(network, work.checkpoint.preprocessing, work.profile)
+
+    def __call__(self, decoded: Decoded) -> Predicted:
+        """Predict the piece's masks: uint8 (H, W) classes for each image."""
+        import torch
+
+        from .tiles import segment_image
+
+        with torch.inference_mode():
+            masks = tuple(
+                segment_image(
+                    self._ready.logits,
+                    image,
+                    self._work.checkpoint.preprocessing,
+                    self._ready.device,
+                )
+                for image in decoded.arrays
+            )
+        photos = decoded.arrays if self._work.overlay is not None else ()
+        return Predicted(decoded.piece, decoded.image_ids, (*masks, *photos), decoded.rejections)
+
+
+def encode_mask(classes: UInt8, mask_format: MaskFormat) -> bytes:
+    """A mask as a PNG file: 24-bit RGB, 8-bit palette, or 8-bit grey that holds the class."""
+    if mask_format == "rgb":
+        return _png(Image.fromarray(colours_of(classes)))
+    image = Image.fromarray(classes)
+    if mask_format == "palette":
+        image.putpalette(COLOURS.tobytes())
+    return _png(image)
+
+
+def blend(photo: UInt8, classes: UInt8) -> UInt8:
+    """The photo (H, W, 3) with its mask's colours laid over it, half and half."""
+    return ((photo.astype(np.uint16) + colours_of(classes)) // 2).astype(np.uint8)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    # Level 1: masks are flat, so higher levels cost several times the time and save little.
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,42 @@
+"""What several tests share."""
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("hw1", deadline=None)  # a busy machine is slow; pytest has a time limit
+settings.load_profile("hw1")
+
+sys.path.insert(0, str(Path(__file__).parent))  # for fakes.py, beside the tests
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs ignore Ctrl-C, and so would the programs that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of checkpoints with random weights: vgg16 at 32 × 32, fcn8s at half scale."""
+    import torch
+
+    from hw1.pipeline.models.registry import build
+    from hw1.pipeline.preprocess import Preprocessing
+    from hw1.weights.store import save
+
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    for member, preprocessing in {
+        "vgg16": Preprocessing(size=32),
+        "fcn8s": Preprocessing(size=None, scale=0.5),
+    }.items():
+        network = build(member)
+        for name, parameter in network.named_parameters():
+            # Random biases of the last layer, or every image would get the same class.
+            if name.endswith("bias"):
+                torch.nn.init.normal_(parameter, std=0.05)
+        save(network, folder / f"{member}.safetensors", member, preprocessing, {})
+    return folder

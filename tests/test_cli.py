@@ -1,0 +1,293 @@
+"""The command line, through the commands that a person types, with real networks."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from fakes import write_grey
+from hw1.cli import main
+from hw1.jobs.classify import ClassifyJob
+from hw1.jobs.segment import SegmentJob
+from hw1.jobs.spec import ClassifySpec, SegmentSpec
+from hw1.pipeline.numerics import detect
+
+INLINE = ["--engine", "inline", "--device", "cpu", "--threads", "1"]
+
+
+def hw1(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.read_text().splitlines()))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for index in range(6):
+        pixels = random.integers(0, 256, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return folder
+
+
+def test_help_names_every_command_and_loads_neither_torch_nor_ray() -> None:
+    code = "import sys, hw1.cli as c; c.main(['--help'], standalone_mode=False); "
+    code += "print([m for m in ('torch', 'ray', 'numpy', 'sklearn', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+    for name in ("batch", "evaluate", "plot", "train", "models", "jobs"):
+        assert f"\n  {name} " in done.stdout
+
+
+COMMANDS = """
+    batch classify, batch segment, batch plan classify, batch plan segment, evaluate classify,
+    evaluate segment, plot tsne, plot masks, train classify, train segment, train ensemble, models,
+    models import, jobs list, jobs show, jobs verify
+"""
+
+
+@pytest.mark.parametrize("command", [" ".join(name.split()) for name in COMMANDS.split(",")])
+def test_every_command_has_help(command: str) -> None:
+    done = hw1(*command.split(), "--help")
+    assert done.exit_code == 0, done.output
+    assert "Usage:" in done.output
+
+
+def test_classify_end_to_end(images: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    done = hw1("batch", "classify", images, out, "--weights", weights, *INLINE)
+    assert done.exit_code == 0, done.output
+    assert "6 of 6 images scored" in done.stdout
+    rows = rows_of(out)
+    assert rows[0] == ["image_id", "label"]
+    assert [row[0] for row in rows[1:]] == [f"{index}.png" for index in range(6)]
+    assert hw1("jobs", "verify", out).exit_code == 0
+    listed = json.loads(hw1("jobs", "list", tmp_path, "--json").stdout)
+    assert [(job["state"], job["planned"]) for job in listed] == [("done", 6)]
+    assert "done" in hw1("jobs", "show", out).stdout
+    out.write_bytes(out.read_bytes().replace(b"3.png,", b"3.png,1"))
+    wrong = hw1("jobs", "verify", out)
+    assert wrong.exit_code == 1
+    assert "0.png to 5.png" in wrong.stdout
+
+
+def test_labels_are_plain_torchs(images: Path, weights: Path, tmp_path: Path) -> None:
+    import torch
+
+    from hw1.weights.store import Store, load
+
+    network = load(Store(weights).checkpoint("vgg16"))
+    expected = []
+    for index in range(6):
+        with Image.open(images / f"{index}.png") as image:
+            crop = image.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(crop)).permute(2, 0, 1)[None] / 255
+        with torch.inference_mode():
+            expected.append(int(network(pixels).argmax()))
+    out = tmp_path / "out.csv"
+    hw1("batch", "classify", images, out, "--weights", weights, *INLINE)
+    assert [int(row[1]) for row in rows_of(out)[1:]] == expected
+
+
+def test_segment_end_to_end(images: Path, weights: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    done = hw1("batch", "segment", images, masks, "--weights", weights, "--json", *INLINE)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["scored"] == 6
+    for index in range(6):
+        with Image.open(masks / f"{index}.png") as mask:
+            assert (mask.mode, mask.size) == ("RGB", (50, 40))
+    assert hw1("jobs", "verify", masks).exit_code == 0
+    report = hw1("evaluate", "segment", masks, masks, "--json")
+    assert report.exit_code == 0, report.output
+
+
+def test_outputs_with_odd_names_can_be_told(images: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "[b" / "o].csv\udcff"
+    out.parent.mkdir()
+    words = [sys.executable, "-m", "hw1", "batch", "classify", images, out, "--weights", weights]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    for command in ([*words, *INLINE], [*words[:3], "jobs", "list", out.parent]):
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"o].csv" in done.stdout
+
+
+def test_a_job_is_done_though_its_summary_is_not_read(
+    images: Path, weights: Path, tmp_path: Path
+) -> None:
+    reader, closed = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "hw1", "batch", "classify", images, tmp_path / "out.csv"]
+    with Path("/dev/full").open("w") as full:
+        for stdout, code, said in ((closed, 0, b""), (full, 4, b"summary cannot be printed")):
+            done = subprocess.run(
+                [*words, "--weights", weights, *INLINE],
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+            assert done.returncode == code
+            assert said in done.stderr
+            assert len(done.stderr.splitlines()) == (code > 0)
+    os.close(closed)
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(
+    images: Path, weights: Path, tmp_path: Path
+) -> None:
+    for words in (["batch", "plan", "classify"], ["batch", "classify", "--dry-run"]):
+        out = tmp_path / "out.csv"
+        few = ("--batch-size", 4)  # a batch is timed
+        done = hw1(*words, images, out, "--weights", weights, "--json", *few, *INLINE)
+        assert done.exit_code == 0, done.output
+        plan = json.loads(done.stdout)
+        assert (plan["images"], plan["shards"], plan["members"]) == (6, 1, ["vgg16"])
+    done = hw1("batch", "plan", "segment", images, tmp_path / "m", "--weights", weights, *INLINE)
+    assert done.exit_code == 0, done.output
+    assert "6 (6 .png)" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rejected_images_give_exit_code_3(images: Path, weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_grey(folder / "good.png", 9)
+    (folder / "bad.png").write_bytes(b"")
+    words = ["batch", "classify", folder, tmp_path / "out.csv", "--weights", weights, *INLINE]
+    done = hw1(*words)
+    assert done.exit_code == 3
+    assert "1 empty" in done.stdout
+    assert "rejected.csv" in done.stdout
+    assert hw1(*words, "--rejected-ok").exit_code == 0
+
+
+def test_workers_find_the_weights_whatever_folder_they_run_in(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(weights.parent)
+    folder = Path(weights.name)
+    classify = ClassifyJob(ClassifySpec(source=".", output=tmp_path / "o.csv", weights=folder))
+    segment = SegmentJob(SegmentSpec(source=".", output=tmp_path / "m", weights=folder))
+    profile = detect("cpu", "fp32", 1, 1)
+    found = classify.work(tmp_path, tmp_path, profile).checkpoints
+    for checkpoint in (*found, segment.work(tmp_path, tmp_path, profile).checkpoint):
+        assert checkpoint.path.is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["classify", "nowhere", "o.csv"], "nowhere"),
+        (["classify", "empty", "o.csv"], "empty"),
+        (["classify", "@list.txt", "o.csv"], "list.txt"),
+        (["classify", "in", "no/o.csv"], "no folder"),
+        (["classify", "in", "in"], "found a folder"),
+        (["classify", "in", "o" * 253], "File name too long"),
+        (["classify", "in", "o" * 300], "File name too long"),
+        (["segment", "in", "o" * 300], "File name too long"),
+        (["classify", "in", "o.csv", "--members", "vgg61"], "did you mean vgg16"),
+        (["classify", "in", "o.csv", "--members", "resnet152"], "no checkpoint of resnet152"),
+        (["classify", "in", "o.csv", "--device", "cuda"], "no GPU"),
+        (["classify", "in", "o.csv", "--precision", "fp16"], "needs a GPU"),
+        (["classify", "in", "o.csv", "--actors", "2"], "--engine ray"),
+        (["classify", "in", "o.csv", "--columns", "luck"], "confidence or agreement"),
+        (["classify", "in", "o.csv", "--max-rejected", "few"], "0.5%"),
+        (["classify", "in", "o.csv", "--weights", "in"], "no checkpoint"),
+        (["classify", "in", "o.csv", "--weights", "bad"], "vgg16.safetensors"),
+        (["segment", "in", "in/1.png"], "found a file"),
+        (["segment", "in", "m", "--overlay", "m/o"], "outside MASKS"),
+        (["segment", "twice", "m"], "--keep-suffix"),
+        (["plan", "segment", "twice", "m"], "--keep-suffix"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line_or_two_with_exit_code_2(
+    words: list[str], said: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write_grey(Path("in/1.png"), 9)
+    write_grey(Path("twice/a.jpg"), 9)
+    write_grey(Path("twice/a.png"), 9)
+    Path("empty").mkdir()
+    Path("bad").mkdir()
+    Path("bad/vgg16.safetensors").write_bytes(b"rubbish")
+    before = sorted(Path().rglob("*"))
+    given = [] if "--weights" in words else ["--weights", str(weights)]
+    done = hw1("batch", *words, *given, "--engine", "inline")
+    assert done.exit_code == 2, done.output
+    assert said in done.stderr
+    assert "Traceback" not in done.output
+    assert len(done.stderr.splitlines()) <= 4  # click's own errors begin with the usage
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_bad_weights_do_not_cost_an_earlier_result(
+    images: Path, weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    assert hw1("batch", "classify", images, out, "--weights", weights, *INLINE).exit_code == 0
+    before = out.read_bytes()
+    damaged = bytearray((weights / "vgg16.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "vgg16.safetensors").write_bytes(damaged)
+    bad = tmp_path / "bad"
+    done = hw1("batch", "classify", images, out, "--weights", bad, "--overwrite", *INLINE)
+    assert done.exit_code == 2, done.output
+    assert out.read_bytes() == before
+    assert hw1("jobs", "verify", out).exit_code == 0
+
+
+def test_options_have_environment_variables(
+    images: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HW1_BATCH_CLASSIFY_MEMBERS", "vgg61")
+    done = hw1("batch", "classify", images, tmp_path / "o.csv", "--weights", weights, *INLINE)
+    assert (done.exit_code, "vgg61" in done.stderr) == (2, True)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("kill", "code"),
+    [(signal.SIGKILL, -9), (signal.SIGTERM, 130), (signal.SIGINT, 130)],
+)
+def test_a_killed_job_resumes_to_the_same_bytes(
+    kill: signal.Signals, code: int, weights: Path, tmp_path: Path
+) -> None:
+    for index in range(120):
+        write_grey(tmp_path / "in" / f"{index:03d}.png", index % 256)
+    out = tmp_path / "out.csv"
+    words = ["batch", "classify", str(tmp_path / "in"), str(out), "--weights", str(weights)]
+    words += [*INLINE, "--batch-size", "1", "--shard-size", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hw1", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    ledger = tmp_path / "out.csv.job" / "ledger.jsonl"
+    while not (ledger.exists() and ledger.stat().st_size):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.kill(process.pid, kill)
+    _, said = process.communicate()
+    assert process.returncode == code
+    assert b"Traceback" not in said
+    assert not out.exists()
+    assert 0 < len(ledger.read_text().splitlines()) < 120
+    done = hw1(*words)
+    assert done.exit_code == 0, done.output
+    assert "were done before" in done.stdout
+    again = tmp_path / "again.csv"
+    words[3] = str(again)
+    assert hw1(*words, "--shard-size", "64").exit_code == 0
+    assert again.read_bytes() == out.read_bytes()

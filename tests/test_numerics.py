@@ -1,0 +1,53 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from hw1.jobs.engines import start
+from hw1.jobs.spec import JobSpec
+from hw1.pipeline import engine, numerics
+from hw1.pipeline.layout import RayOptions
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 6),
+        ({"cpu.max": "max 100000"}, 6),
+        ({"cpu.max": "250000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "900000 100000"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+    ],
+)
+def test_cores_are_those_that_this_process_may_use(
+    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content + "\n")
+    monkeypatch.setattr(numerics, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert numerics.cores() == expected
+
+
+def test_both_engines_count_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else their threads differ, and with these the bytes."""
+    seen: list[RayOptions] = []
+
+    class Engine:
+        def __init__(self, options: RayOptions) -> None:
+            seen.append(options)
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(engine, "RayEngine", Engine)
+    monkeypatch.setattr("hw1.jobs.engines.cores", lambda: 3)
+    with start(JobSpec(source="in", output=Path("out.csv"))):
+        pass
+    with start(JobSpec(source="in", output=Path("out.csv"), engine="inline")) as inline:
+        assert inline.threads() == 3
+    assert [options.processors for options in seen] == [3]

@@ -1,0 +1,278 @@
+import csv
+import errno
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_training as tiny
+import torch
+from click.testing import CliRunner
+
+from hw1.cli import main
+from hw1.errors import EnvironmentFault, InputError, Refused
+from hw1.jobs.train import TrainReport, train
+from hw1.jobs.training.loop import Loop
+from hw1.jobs.training.recipe import Recipe
+from hw1.jobs.training.state import hold, read_state
+from hw1.pipeline.models import registry
+from hw1.weights.store import Store, load
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(registry.CLASSIFIERS, "resnet152", tiny.TinyClassifier)
+    monkeypatch.setitem(registry.SEGMENTERS, "fcn8s", tiny.TinySegmenter)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    tiny.write_photos(folder / "train_50", 3)
+    tiny.write_photos(folder / "val_50", 1, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiles")
+    tiny.write_tiles(folder / "train", 16)
+    tiny.write_tiles(folder / "validation", 4, seed=1)
+    return folder
+
+
+def run(recipe: Recipe, output: Path, **options: Any) -> TrainReport:
+    return train(recipe, output, lambda text: None, **options)
+
+
+def state(output: Path) -> dict[str, Any]:
+    found = read_state(output / "state.pt")
+    assert found is not None
+    return found
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Where two nested states differ, timings aside."""
+    if isinstance(one, torch.Tensor):
+        return [] if torch.equal(one, other) else [path]
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        kept = [key for key in one if key != "seconds"]
+        return [d for key in kept for d in differences(one[key], other[key], f"{path}/{key}")]
+    if isinstance(one, list):
+        assert len(one) == len(other)
+        return [d for i in range(len(one)) for d in differences(one[i], other[i], f"{path}/{i}")]
+    return [] if one == other else [path]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(photos: Path, tmp_path: Path) -> None:
+    # 6 steps an epoch: step 9 is in the middle of the second one.
+    program = [sys.executable, str(Path(tiny.__file__)), str(photos), str(tmp_path / "killed")]
+    died = subprocess.run([*program, "9"], check=False, capture_output=True, timeout=50)
+    assert died.returncode == -signal.SIGKILL
+    assert state(tmp_path / "killed")["epoch"] == 1
+    # What a kill during a write leaves: a temporary file, torn.
+    (tmp_path / "killed" / ".state.pt.123.tmp").write_bytes(b"PK\x03\x04 torn")
+    run(tiny.recipe(photos), tmp_path / "killed")
+    run(tiny.recipe(photos), tmp_path / "whole")
+    assert differences(state(tmp_path / "killed"), state(tmp_path / "whole")) == []
+    for name in ("resnet152.safetensors", "final/resnet152.safetensors"):
+        killed, whole = (load(Store((tmp_path / run / name).parent).checkpoint("resnet152"))
+                         for run in ("killed", "whole"))  # fmt: skip
+        assert differences(killed.state_dict(), whole.state_dict()) == []
+
+
+def test_the_seed_decides(photos: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        run(tiny.recipe(photos, epochs=1, seed=seed), tmp_path / name)
+    assert differences(state(tmp_path / "a")["network"], state(tmp_path / "b")["network"])
+
+
+def test_training_learns_and_leaves_what_it_says(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    recipe = tiny.recipe(photos, epochs=20, lr=0.3, mix="none", holdout=20)
+    report = run(recipe, output)
+    assert report.scores["final"]["accuracy"] > 0.2  # by chance: 0.02
+    assert set(report.scores) == {"best", "early", "middle", "final"}
+    for folder in (".", "early", "middle", "final"):
+        checkpoint = Store(output / folder).checkpoint("resnet152")
+        assert checkpoint.preprocessing == recipe.preprocessing
+        assert checkpoint.preprocessing.size == 32
+        assert set(checkpoint.scores) >= {"accuracy", "held_out_accuracy"}
+        assert checkpoint.metadata["recipe"].startswith("hw1 train classify photos")
+    with (output / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 21))
+    held_out = [float(row["held_out_accuracy"]) for row in rows]
+    assert report.scores["best"]["held_out_accuracy"] == max(held_out)
+    assert held_out[report.best_epoch - 1] == max(held_out)
+    # Again: nothing is left to do.
+    assert run(recipe, output).scores == report.scores
+
+
+def test_segmenters_learn_too(tiles: Path, tmp_path: Path) -> None:
+    recipe = tiny.segment_recipe(tiles, epochs=25, score_scale=0.5, holdout=4)
+    report = run(recipe, tmp_path / "run")
+    assert report.scores["final"]["miou"] > 0.3
+    assert Store(tmp_path / "run").checkpoint("fcn8s").preprocessing.scale == 0.5
+
+
+def test_growing_crops_and_short_epochs(tiles: Path, tmp_path: Path) -> None:
+    recipe = tiny.segment_recipe(tiles, size=64, epochs=4, epoch_images=8)
+    seen = []
+    train_step = Loop.train_step
+
+    def watched(self: Loop, indices: list[int], generator: torch.Generator) -> float:
+        batch = self.lesson.batch
+        seen.append(len(indices))
+        assert batch(indices, 32, torch.Generator().manual_seed(0))[0].shape == (4, 3, 32, 32)
+        return train_step(self, indices, generator)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "train_step", watched)
+        assert run(recipe, tmp_path / "run").steps == 8
+    assert seen == [4] * 8
+
+
+def test_a_run_with_other_options_is_refused(photos: Path, tmp_path: Path) -> None:
+    run(tiny.recipe(photos, epochs=1), tmp_path)
+    with pytest.raises(InputError, match=r"epochs 1, now 2; .*lr 0.05, now 0.1.*--overwrite"):
+        run(tiny.recipe(photos, epochs=2, lr=0.1), tmp_path)
+    report = run(tiny.recipe(photos, epochs=2, lr=0.1), tmp_path, overwrite=True)
+    assert report.epochs == 2
+
+
+def test_a_run_on_other_images_is_refused(photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    tiny.write_photos(data / "train", 1)
+    run(tiny.recipe(data, epochs=1), tmp_path / "run")
+    (data / "train" / "0_0.png").rename(data / "train" / "0_9.png")
+    with pytest.raises(InputError, match="other training images"):
+        run(tiny.recipe(data, epochs=1), tmp_path / "run")
+
+
+def test_a_checkpoint_of_another_origin_is_not_replaced(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "resnet152.safetensors").write_bytes(b"mine")
+    with pytest.raises(InputError, match="no run's state beside it"):
+        run(tiny.recipe(photos), tmp_path)
+    assert (tmp_path / "resnet152.safetensors").read_bytes() == b"mine"
+
+
+def test_two_runs_into_one_folder(photos: Path, tmp_path: Path) -> None:
+    with hold(tmp_path), pytest.raises(Refused, match="another process"):
+        run(tiny.recipe(photos), tmp_path)
+
+
+def test_a_full_disk_keeps_the_earlier_state(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny.recipe(photos, epochs=2)
+    save, writes = torch.save, iter(range(10))
+
+    def fails_at_the_third(state: Any, path: Path) -> None:
+        if next(writes) == 2:
+            path.write_bytes(b"torn")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", fails_at_the_third)
+    with pytest.raises(EnvironmentFault, match=r"No space left.*is kept"):
+        run(recipe, tmp_path / "full")
+    assert state(tmp_path / "full")["epoch"] == 1
+    run(recipe, tmp_path / "full")
+    run(recipe, tmp_path / "whole")
+    assert differences(state(tmp_path / "full"), state(tmp_path / "whole")) == []
+
+
+def test_a_damaged_state_is_told(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(InputError, match=r"state.pt cannot be read.*--overwrite"):
+        run(tiny.recipe(photos), tmp_path)
+
+
+def test_a_budget_sets_the_schedule_once(photos: Path, tmp_path: Path) -> None:
+    recipe = tiny.recipe(photos, budget=0.01)  # 0.6 seconds
+    report = run(recipe, tmp_path)
+    assert report.steps == state(tmp_path)["steps"] >= 1
+    assert "--budget 0.01" in report.recipe
+    assert "--epochs" not in report.recipe
+    assert run(recipe, tmp_path).steps == report.steps
+
+
+def test_measuring_changes_no_weights(photos: Path, tmp_path: Path) -> None:
+    from hw1.jobs.training import budget
+
+    recipe = tiny.recipe(photos, epochs=1, budget=1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        # As many steps as without a budget.
+        patch.setattr(budget, "fit", lambda schedule, *measured: schedule)
+        run(recipe, tmp_path / "measured")
+    run(tiny.recipe(photos, epochs=1), tmp_path / "plain")
+    assert (
+        differences(state(tmp_path / "measured")["network"], state(tmp_path / "plain")["network"])
+        == []
+    )
+
+
+def test_a_teacher_and_frozen_blocks(photos: Path, tmp_path: Path) -> None:
+    run(tiny.recipe(photos, epochs=1), tmp_path / "teacher")
+    teacher = tmp_path / "teacher" / "resnet152.safetensors"
+    recipe = tiny.recipe(photos, init=str(teacher), teacher=str(teacher), freeze=1, epochs=1)
+    run(recipe, tmp_path / "student")
+    before = load(Store(teacher.parent).checkpoint("resnet152")).state_dict()
+    after = state(tmp_path / "student")["network"]
+    same = {name for name in before if torch.equal(before[name].float(), after[name].float())}
+    assert same == {name for name in before if not name.startswith("fc")}  # batch norm's too
+    with pytest.raises(InputError, match="--freeze 9: this network has 1 blocks"):
+        run(tiny.recipe(photos, freeze=9), tmp_path / "other")
+
+
+def test_the_command(photos: Path, tmp_path: Path) -> None:
+    words = ["train", "classify", str(photos), "--member", "resnet152", "--init", "scratch"]
+    words += ["--size", "32", "--epochs", "1", "--threads", "1", "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["epochs"] == 1
+    assert set(report["scores"]["best"]) == {"accuracy", "log_loss"}
+    assert "epoch 1/1" in done.stderr
+    # The recipe is a command line: it gives the same recipe again.
+    again = report["recipe"].split()[1:]
+    again[2] = str(photos)
+    done = CliRunner().invoke(
+        main, [*again, "--threads", "1", "--output", str(tmp_path / "out")], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.stderr
+    assert "best" in done.stdout
+
+
+def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
+    def refused(*words: str) -> str:
+        done = CliRunner().invoke(main, ["train", *words, "--output", str(tmp_path / "out")])
+        assert done.exit_code == 2
+        assert "Traceback" not in done.output
+        return done.stderr
+
+    classify = ("classify", str(photos), "--member", "resnet152", "--init", "scratch")
+    assert "give one" in refused(*classify, "--epochs", "2", "--budget", "5")
+    assert "at least 32" in refused(*classify, "--size", "16")
+    assert "--size-from" in refused(*classify, "--size-from", "50")
+    assert "keep fewer apart" in refused(*classify, "--holdout", "150")
+    assert "no such folder" in refused("classify", str(tmp_path / "no"), "--member", "resnet152")
+    assert "resnet152" in refused("classify", str(photos), "--member", "resnet")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_spells_out_its_command(tmp_path: Path) -> None:
+    command = tiny.segment_recipe(tmp_path, init=str(tmp_path / "vgg 16.safetensors")).command
+    assert command.startswith(f"hw1 train segment {tmp_path.name} --model fcn8s")
+    assert "--init 'vgg 16.safetensors'" in command
+    assert "--crop 24 48" in command
+    assert "--mix" not in command

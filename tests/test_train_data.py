@@ -1,0 +1,185 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_training as tiny
+import torch
+from PIL import Image
+
+from hw1.errors import InputError
+from hw1.jobs.training.photos import load_photos
+from hw1.jobs.training.source import find_source, held_out
+from hw1.jobs.training.tiles import IGNORED, Tiles, load_tiles
+from hw1.pipeline.decode import crop
+
+
+def photos_of(folder: Path, size: int | None = 32, every_class: bool = True) -> object:
+    return load_photos(folder, size, every_class=every_class, tick=lambda count, total: None)
+
+
+def tiles_of(folder: Path, warnings: list[str] | None = None) -> Tiles:
+    warn = (lambda text: None) if warnings is None else warnings.append
+    return load_tiles(folder, warn=warn, tick=lambda count, total: None)
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    return tiny.write_tiles(tmp_path / "tiles", 4)
+
+
+def paint(mask: Path, colour: tuple[int, int, int], pixels: int) -> None:
+    image = np.array(Image.open(mask))
+    image.reshape(-1, 3)[:pixels] = colour
+    Image.fromarray(image).save(mask)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"), [("train_50", "val_50"), ("train", "validation"), ("training", "val")]
+)
+def test_folders_are_found(tmp_path: Path, train: str, validation: str) -> None:
+    for name in (train, validation):
+        (tmp_path / name).mkdir()
+    for data in (tmp_path, tmp_path / train):
+        source = find_source(data, None)
+        assert (source.train, source.validation) == (tmp_path / train, tmp_path / validation)
+    given = find_source(tmp_path / train, tmp_path)
+    assert given.validation == tmp_path
+
+
+def test_a_folder_alone_has_no_validation(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    source = find_source(tmp_path / "images", None)
+    assert source.train == tmp_path / "images"
+    assert source.validation is None
+
+
+def test_folders_that_cannot_be_told_apart(tmp_path: Path) -> None:
+    for name in ("train_a", "train_b"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match="train_a, train_b"):
+        find_source(tmp_path, None)
+    with pytest.raises(InputError, match="no such folder"):
+        find_source(tmp_path / "train_a", tmp_path / "none")
+
+
+def test_held_out_images_are_the_same_each_time() -> None:
+    kept, apart = held_out(100, 10)
+    assert sorted(kept + apart) == list(range(100))
+    assert len(apart) == 10
+    assert held_out(100, 10) == (kept, apart)
+
+
+def test_photos_and_their_labels(tmp_path: Path) -> None:
+    folder = tiny.write_photos(tmp_path, 2)
+    photos = load_photos(folder, 32, every_class=True, tick=lambda count, total: None)
+    assert photos.images.shape == (100, 3, 16, 16)
+    assert [int(name.split("_")[0]) for name in photos.names] == photos.labels.tolist()
+    scored = photos.resized(24).images[7].permute(1, 2, 0).numpy()
+    assert np.array_equal(scored, crop(Image.open(folder / photos.names[7]), 24))
+
+
+def test_photos_of_differing_sizes_become_squares(tmp_path: Path) -> None:
+    folder = tiny.write_photos(tmp_path, 1)
+    Image.new("RGB", (30, 20)).save(folder / "3_x.png")
+    photos = load_photos(folder, 96, every_class=True, tick=lambda count, total: None)
+    assert photos.images.shape == (51, 3, 96, 96)
+    with pytest.raises(InputError, match="differing sizes"):
+        photos_of(folder, None)
+
+
+def test_bad_photos(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no images"):
+        photos_of(tmp_path)
+    folder = tiny.write_photos(tmp_path / "photos", 1)
+    (folder / "7_0.png").unlink()
+    (folder / "31_0.png").unlink()
+    with pytest.raises(InputError, match="2 of the 50 classes have no image: 7, 31"):
+        photos_of(folder)
+    photos_of(folder, every_class=False)
+    shutil.copy(folder / "8_0.png", folder / "50_0.png")
+    shutil.copy(folder / "8_0.png", folder / "cat.png")
+    with pytest.raises(InputError, match=r"2 names .*0 to 49.*: 50_0.png, cat.png"):
+        photos_of(folder)
+
+
+def test_a_torn_photo(tmp_path: Path) -> None:
+    folder = tiny.write_photos(tmp_path, 1)
+    torn = folder / "9_0.png"
+    torn.write_bytes(torn.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"9_0.png cannot be read \(truncated"):
+        photos_of(folder)
+
+
+def test_tiles_and_masks(tiles: Path) -> None:
+    found = tiles_of(tiles)
+    assert [image.shape for image in found.images] == [(3, 48, 48)] * 4
+    assert all(int(mask.max()) < 6 for mask in found.masks)
+    kept, apart = found.split(1)
+    assert {*kept.names, *apart.names} == set(found.names)
+    assert len(apart) == 1
+    with pytest.raises(InputError, match="--holdout 4"):
+        found.split(4)
+
+
+def test_bad_tiles(tiles: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no tiles"):
+        tiles_of(tmp_path)
+    Image.new("RGB", (40, 48)).save(tiles / "0001_mask.png")
+    with pytest.raises(InputError, match=r"1 tiles .*0001_sat.jpg \(48 × 48, its mask 40 × 48\)"):
+        tiles_of(tiles)
+    (tiles / "0001_mask.png").unlink()
+    (tiles / "0003_mask.png").unlink()
+    with pytest.raises(InputError, match=r"2 tiles have no mask: 0001_mask.png, 0003_mask.png"):
+        tiles_of(tiles)
+
+
+def test_colours_that_are_no_class(tiles: Path) -> None:
+    paint(tiles / "0002_mask.png", (255, 0, 0), 3)
+    warnings: list[str] = []
+    found = tiles_of(tiles, warnings)
+    assert "3 of 9,216 mask pixels, in 1 files" in warnings[0]
+    assert (found.masks[2].flatten()[:3] == IGNORED).all()
+    paint(tiles / "0001_mask.png", (255, 0, 0), 300)
+    with pytest.raises(InputError, match=r"303 of 9,216 mask pixels, in 2 files.*seven colours"):
+        tiles_of(tiles)
+
+
+def test_unknown_pixels_teach_nothing(tiles: Path) -> None:
+    from hw1.jobs.training.land_cover import LandCover, balanced_weights, soft_jaccard_loss
+    from hw1.pipeline.preprocess import Preprocessing
+
+    for mask in tiles.glob("*_mask.png"):
+        paint(mask, (0, 0, 0), 48 * 48)
+    found = tiles_of(tiles)
+    weights = balanced_weights(found.masks)
+    assert weights.tolist() == [0] * 7
+    lesson = LandCover(
+        found, found, None, (32, 48), Preprocessing(None), torch.device("cpu"), weights
+    )
+    _, targets = lesson.batch([0, 1], 32, torch.Generator().manual_seed(0))
+    assert (targets == IGNORED).all()
+    logits = torch.randn(2, 7, 32, 32, requires_grad=True)
+    loss = lesson.loss(logits, targets)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+    targets[0, 0, 0] = 3
+    assert 0 < float(soft_jaccard_loss(logits.detach(), targets)) < 1
+    sure = torch.zeros(2, 7, 32, 32)
+    sure[:, 3] = 30
+    assert float(soft_jaccard_loss(sure, targets)) == pytest.approx(0, abs=1e-6)
+
+
+def test_rare_classes_weigh_more() -> None:
+    from hw1.jobs.training.land_cover import balanced_weights
+
+    mask = torch.zeros(100, 100, dtype=torch.uint8)
+    mask[:20] = 1
+    mask[:1] = 6
+    weights = balanced_weights([mask])
+    shares = torch.tensor([8000.0, 1900.0]) / 9900
+    assert weights[1] / weights[0] == pytest.approx(float((shares[0] / shares[1]).sqrt()))
+    assert (weights[:2] * shares).sum() == pytest.approx(1)
+    assert not weights[2:].any()

@@ -1,0 +1,77 @@
+"""What a checkpoint says of itself: its preprocessing as JSON, the digest of its tensors."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..pipeline.models.members import MEMBERS
+from ..pipeline.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MIN_SIZE = 32  # five pools by two leave one pixel
+
+
+def reference_preprocessing(member: str) -> Preprocessing:
+    """What the reference did, for checkpoints without metadata: 40 × 40, or tiles as they are."""
+    return Preprocessing(size=40 if MEMBERS[member].task == "classify" else None)
+
+
+def preprocessing_to_json(preprocessing: Preprocessing) -> str:
+    """One line of JSON: size, scale, mean, std."""
+    return json.dumps(asdict(preprocessing))
+
+
+def preprocessing_from_json(text: str, member: str) -> Preprocessing:
+    """The other way round. Raises InputError where a field is missing, or makes no sense."""
+    try:
+        fields = json.loads(text)
+        preprocessing = Preprocessing(
+            size=fields["size"],
+            scale=float(fields["scale"]),
+            mean=_triple(fields["mean"]),
+            std=_triple(fields["std"]),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"preprocessing {text!r}: expected JSON with size, scale, mean and std"
+        ) from error
+    if fault := _fault(preprocessing, member):
+        raise InputError(f"preprocessing {text!r}: {fault}")
+    return preprocessing
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _fault(preprocessing: Preprocessing, member: str) -> str | None:
+    size = preprocessing.size
+    numbers = (preprocessing.scale, *preprocessing.mean, *preprocessing.std)
+    if not all(isfinite(number) for number in numbers):
+        return "a number isn't finite"
+    if preprocessing.scale <= 0 or min(preprocessing.std) <= 0:
+        return "scale and std must be above 0"
+    if MEMBERS[member].task == "segment":
+        return None if size is None else "size must be null for a segmenter"
+    if not isinstance(size, int) or size < MIN_SIZE:
+        return f"size must be a whole number of pixels, at least {MIN_SIZE}"
+    return None
+
+
+def tensors_digest(state: Mapping[str, "Tensor"]) -> str:
+    """SHA-256, in hexadecimal, of names, dtypes, shapes and values, in the names' order."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        flat = tensor.detach().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
