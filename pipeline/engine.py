@@ -83,12 +83,10 @@ class RayEngine:
             if self.options.address is None:
                 stack.enter_context(local.environment())
                 folder = stack.enter_context(local.scratch())
-                note_agents = stack.enter_context(local.guard(folder))
+                stack.enter_context(local.guard(folder))
                 stack.callback(ray.shutdown)
-                stack.callback(note_agents)
                 # Ray opens its folder to everyone; the one around it stays ours.
                 _start(str(folder / "r"), self.options.processors)
-                note_agents()
             else:
                 stack.callback(ray.shutdown)
                 _connect(self.options.address)
@@ -282,7 +280,7 @@ class _RayBackend:
         ray.kill(self._workers.pop(worker).process)
 
     def close(self) -> None:
-        """End the processes: they hold this job's models. Where Ray died they end by themselves."""
+        """End the processes: they hold this job's models. Where Ray died its guard ends them."""
         if local.dead():
             return
         for key in list(self._workers):

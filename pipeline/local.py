@@ -10,10 +10,12 @@ import os
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ PREFIX = "hw1-ray-"
 LONGEST = 22
 """Bytes of a folder's name so that the sockets in there fit the 107 that Linux allows: mkdtemp adds
 17, the folder for Ray 2, Ray about 64."""
+
+LONGEST_END = 10.0
+"""Seconds that a killed process has to be gone; one that waits for a disk may need some."""
 
 SMALL_SHM = 256 << 20
 """Bytes of /dev/shm under which a store on the disk serves better (a container's 64 MB)."""
@@ -56,21 +61,22 @@ def uninterrupted() -> Iterator[None]:
 
 
 @contextmanager
-def guard(folder: Path) -> Iterator[Callable[[], None]]:
-    """Clean up where this process is killed: Ray's agents, which would stay a minute, the folder.
+def guard(folder: Path) -> Iterator[None]:
+    """End what Ray started here and left: its agents, and all of it where its raylet had died.
 
-    Yields a function to call when Ray has started, and before it is stopped: it notes the agents,
-    which are ended here too where Ray, having died, left them. What else Ray started ends by
-    itself within seconds. The guard is a shell that waits for the end of its input, which is our
-    end; in a session of its own, so that it outlives Ctrl-C.
+    Where this process is killed, a shell does that, and removes the folder: it waits for the end
+    of its input, which is our end; in a session of its own, so that it outlives Ctrl-C.
     """
     script = """
-        while read -r agent; do set -- "$@" "$agent"; done
-        [ -z "$*" ] || kill -9 "$@"
-        sleep 5
+        read -r _
+        for process in /proc/[0-9]*; do
+            if ls -l "$process/fd" 2>/dev/null | grep '^l.w' | grep -qF -e "-> $0/"; then
+                kill -9 "${process#/proc/}"
+            fi
+        done
+        sleep 1
         rm -rf -- "$0"
     """
-    agents: set[int] = set()
     with subprocess.Popen(
         ["/bin/sh", "-c", script, str(folder)],
         stdin=subprocess.PIPE,
@@ -78,40 +84,32 @@ def guard(folder: Path) -> Iterator[Callable[[], None]]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as shell:
-
-        def note() -> None:
-            assert shell.stdin is not None
-            with suppress(OSError):  # the guard was killed
-                shell.stdin.write("".join(f"{pid}\n" for pid in _agents()).encode())
-                shell.stdin.flush()
-            agents.update(_agents())
-
         try:
-            yield note
+            yield
         finally:
-            for pid in filter(_is_agent, agents):
-                with suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+            _end_writers(folder)
             shell.kill()
 
 
-def _agents() -> list[int]:
-    """The agents of the Ray that this process started: children of its raylet."""
-    parents: dict[int, int] = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
+def _end_writers(folder: Path) -> None:
+    end = time.monotonic() + LONGEST_END
+    while (processes := _writers(folder)) and time.monotonic() < end:
+        for process in processes:
+            with suppress(OSError):  # it ended by itself
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _writers(folder: Path) -> list[int]:
+    """The other processes with a file in the folder open for writing: Ray's have their logs there."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        process = int(link.parent.parent.name)
         with suppress(OSError):
-            fields = status.read_bytes().rpartition(b")")[2].split()
-            parents[int(status.parent.name)] = int(fields[1])
-    grandchildren = [p for p, parent in parents.items() if parents.get(parent) == os.getpid()]
-    return [pid for pid in grandchildren if _is_agent(pid)]
-
-
-def _is_agent(pid: int) -> bool:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"/agent" in command or b"Agent" in command
+            writes = link.lstat().st_mode & stat.S_IWUSR
+            if writes and link.readlink().is_relative_to(folder):
+                found.add(process)
+    return sorted(found - {os.getpid()})
 
 
 @contextmanager
@@ -211,8 +209,8 @@ def store_bytes() -> int | None:
     shm = Path("/dev/shm")
     if not shm.is_dir():
         return None
-    stat = os.statvfs(shm)
-    free = int(stat.f_bavail * stat.f_frsize * 0.9)
+    space = os.statvfs(shm)
+    free = int(space.f_bavail * space.f_frsize * 0.9)
     wanted = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.3)
     return free if SMALL_SHM <= free < wanted else None
 

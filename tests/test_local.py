@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 import types
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,36 @@ def test_the_guard_cleans_up_after_a_kill(tmp_path: Path) -> None:
         with local.guard(Path({str(folder)!r})):
             os.kill(os.getpid(), 9)
     """
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    with ExitStack() as stack:
+        left = _sleeper(stack, folder, "w")
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+        assert left.wait(30) == -signal.SIGKILL
     deadline = time.monotonic() + 30
     while folder.exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_the_guard_ends_what_writes_into_the_folder(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "inside-not"
+    inside.mkdir()
+    outside.mkdir()
+    with ExitStack() as stack:
+        with local.guard(inside):
+            ours = _sleeper(stack, inside, "w")
+            readers = [_sleeper(stack, inside, "r"), _sleeper(stack, outside, "w")]
+        assert ours.wait(0) == -signal.SIGKILL
+        assert [reader.poll() for reader in readers] == [None, None]
+
+
+def _sleeper(stack: ExitStack, folder: Path, mode: str) -> subprocess.Popen[bytes]:
+    """A process with a file in the folder open; ended with the stack."""
+    (folder / "log").touch()
+    with (folder / "log").open(mode) as file:
+        descriptor = {"stdin" if mode == "r" else "stdout": file}
+        process = stack.enter_context(subprocess.Popen(["sleep", "600"], **descriptor))
+    stack.callback(process.kill)
+    return process
 
 
 def test_signals_are_passed_over_for_a_while() -> None:
