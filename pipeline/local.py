@@ -101,7 +101,7 @@ def _end_writers(folder: Path) -> None:
 
 
 def _writers(folder: Path) -> list[int]:
-    """The other processes with a file in the folder open for writing: Ray's have their logs there."""
+    """The other processes that have a file in the folder open for writing: Ray's, their logs."""
     found = set()
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         process = int(link.parent.parent.name)

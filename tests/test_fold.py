@@ -1,4 +1,4 @@
-"""Folded and collapsed networks compute what they did before."""
+"""Folded, collapsed and packed networks compute what they did before."""
 
 import copy
 
@@ -21,6 +21,7 @@ from hw1.pipeline.models.collapse import (
     pool_matrix,
 )
 from hw1.pipeline.models.fold import optimise
+from hw1.pipeline.models.pack import PackedConv2d, pack
 from hw1.pipeline.models.registry import build
 
 SIDES = st.integers(1, 6)
@@ -125,6 +126,43 @@ def test_sizes_that_fill_the_pool_and_other_networks_stay() -> None:
     assert collapse(resnet, 64) is resnet
     once = copy.deepcopy(collapse(network, 64))
     assert collapse(network, 64).classifier[0].weight.equal(once.classifier[0].weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["resnet", "resnext", "densenet", "vgg19_bn"])
+def test_packing_keeps_the_function(kind: str, dtype: torch.dtype) -> None:
+    network = optimise(small(kind), 64).to(dtype).to(memory_format=torch.channels_last)
+    images = torch.rand(3, 3, 64, 64).to(dtype).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        before = network(images)
+        packed = pack(network, images[:1], 3)
+        after = packed(images)
+    # A residual's sum is rounded once less: a last place here and there.
+    close = 1e-5 if dtype == torch.float32 else 2**-6
+    assert (before - after).abs().max() <= close * before.abs().max()
+    assert any(isinstance(module, PackedConv2d) for module in packed.modules())
+    assert not any(isinstance(module, nn.Conv2d) for module in packed.modules())
+
+
+def test_a_packed_segmenter_takes_any_size() -> None:
+    torch.manual_seed(1)
+    network = build("fcn8s").eval().to(memory_format=torch.channels_last)
+    nn.init.normal_(network.fused_all_upsample.weight)
+    sizes = [(64, 64), (32, 96), (96, 64)]
+    images = [torch.rand(1, 3, *s).contiguous(memory_format=torch.channels_last) for s in sizes]
+    with torch.inference_mode():
+        before = [network(image) for image in images]
+        packed = pack(network, images[0], 1)
+        after = [packed(image) for image in images]
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
+
+
+def test_networks_stay_where_torch_lacks_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU())
+    assert pack(network, torch.zeros(1, 3, 8, 8), 1) is network
+    assert isinstance(network[0], nn.Conv2d)
 
 
 @given(SIDES)

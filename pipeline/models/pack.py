@@ -1,0 +1,152 @@
+"""Convolutions laid out once for a CPU, with what follows them computed along.
+
+torch's eager convolution brings its weights into the order that oneDNN wants in each call, and
+passes over its output once more for a ReLU, again for a residual's sum. These call the operators
+that torch.compile generates calls of on CPUs: the weights are reordered here, once, and ReLU and
+sum are done where the output is still in a register. The results are the same but for rounding.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._torchvision import models
+
+_Bottleneck = models.resnet.Bottleneck
+_DenseLayer = models.densenet._DenseLayer
+
+
+class PackedConv2d(nn.Module):
+    """A Conv2d for inference, its weights packed for inputs of the shape (N, C, H, W).
+
+    Other shapes give the same results, perhaps less fast. With ``relu``, a ReLU behind it.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, shape: torch.Size, *, relu: bool) -> None:
+        super().__init__()
+        self.geometry = (
+            [int(pad) for pad in convolution.padding],
+            list(convolution.stride),
+            list(convolution.dilation),
+            convolution.groups,
+        )
+        self.relu = relu
+        self.bias = convolution.bias
+        self.packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+            convolution.weight, *self.geometry, list(shape)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The convolution of (N, C, H, W), and its ReLU."""
+        after = "relu" if self.relu else "none"
+        outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            inputs, self.packed, self.bias, *self.geometry, after, [], ""
+        )
+        return outputs
+
+    def plus(self, inputs: Tensor, other: Tensor) -> Tensor:
+        """The ReLU of the convolution and ``other`` added up."""
+        outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            inputs, other, self.packed, self.bias, *self.geometry, "add", 1.0, "relu", [], ""
+        )
+        return outputs
+
+
+class PackedBottleneck(nn.Module):
+    """torchvision's Bottleneck, its batch norms folded, of packed convolutions."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.before = nn.Sequential(block.conv1, block.conv2)
+        self.last: PackedConv2d = block.conv3
+        self.downsample: nn.Module | None = block.downsample
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See torchvision."""
+        other = inputs if self.downsample is None else self.downsample(inputs)
+        return self.last.plus(self.before(inputs), other)
+
+
+def pack(network: nn.Module, example: Tensor, batch_size: int) -> nn.Module:
+    """Pack a network's convolutions, in place, for ``batch_size`` inputs like ``example``'s one.
+
+    For a network in eval mode, on a CPU, whose batch norms are folded (see ``fold``), in the
+    precision and memory layout that it will run in. Returns the network. Where this torch or CPU
+    lacks the operators, it stays as it is.
+    """
+    if not _available(example.dtype) or not any(_named_convolutions(network)):
+        return network
+    shapes = {
+        name: torch.Size((batch_size, *shape[1:]))
+        for name, shape in _shapes(network, example).items()
+    }
+    fused = set(_relu_behind(network))
+    for name, convolution in list(_named_convolutions(network)):
+        if name not in shapes:
+            continue
+        owner, _, last = name.rpartition(".")
+        packed = PackedConv2d(convolution, shapes[name], relu=name in fused)
+        setattr(network.get_submodule(owner), last, packed)
+    for name, block in list(network.named_modules()):
+        if isinstance(block, _Bottleneck):
+            owner, _, last = name.rpartition(".")
+            setattr(network.get_submodule(owner), last, PackedBottleneck(block))
+    return network
+
+
+def _available(dtype: torch.dtype) -> bool:
+    if not torch.backends.mkldnn.is_available() or not hasattr(  # type: ignore[no-untyped-call]
+        torch.ops.mkldnn, "_reorder_convolution_weight"
+    ):
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _named_convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str):
+            yield name, module
+
+
+def _shapes(network: nn.Module, example: Tensor) -> dict[str, torch.Size]:
+    """The shape of each convolution's input."""
+    shapes: dict[str, torch.Size] = {}
+
+    def note(name: str) -> torch.utils.hooks.RemovableHandle:
+        module = network.get_submodule(name)
+        return module.register_forward_pre_hook(
+            lambda _, inputs: shapes.__setitem__(name, inputs[0].shape)
+        )
+
+    handles = [note(name) for name, _ in _named_convolutions(network)]
+    with torch.inference_mode():
+        network(example)
+    for handle in handles:
+        handle.remove()
+    return shapes
+
+
+def _relu_behind(network: nn.Module) -> Iterator[str]:
+    """The names of the convolutions that a ReLU follows; the ReLU is taken out, in place."""
+    for name, module in list(network.named_modules()):
+        prefix = f"{name}." if name else ""
+        if isinstance(module, _Bottleneck):
+            yield from (prefix + "conv1", prefix + "conv2")
+        elif isinstance(module, _DenseLayer):
+            module.relu2 = nn.Identity()
+            yield prefix + "conv1"
+        elif isinstance(module, models.ResNet):
+            module.relu = nn.Identity()
+            yield prefix + "conv1"
+        elif isinstance(module, nn.Sequential):
+            convolution = None
+            for child, layer in list(module.named_children()):
+                if isinstance(layer, nn.Conv2d):
+                    convolution = child
+                elif isinstance(layer, nn.ReLU) and convolution is not None:
+                    setattr(module, child, nn.Identity())
+                    yield prefix + convolution
+                if not isinstance(layer, nn.Conv2d | nn.Identity):
+                    convolution = None
