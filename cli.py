@@ -14,7 +14,7 @@ from .errors import Hw1Error
 _COMMANDS = {
     "batch": "Score a folder of images: classify, segment, or plan it.",
     "evaluate": "Tell how good a result is, given the truth.",
-    "plot": "Draw t-SNE plots, and masks side by side.",
+    "plot": "Draw t-SNE plots, learning curves, and masks side by side.",
     "train": "Train a member, a segmenter, or the ensemble's weights.",
     "models": "List the models, show one, import checkpoints.",
     "jobs": "Tell what jobs ran, how far they are, and whether a result is whole.",

@@ -159,6 +159,26 @@ def masks(
     _report(plot_masks(spec), output)
 
 
+@plot.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_OUTPUT
+def curves(runs: tuple[Path, ...], output: Path) -> None:
+    """Draw the learning curves of training runs: loss and score of each epoch.
+
+    RUN is a folder that hw1 train wrote, or a metrics.csv. For one segmenter's run, the IoU of
+    each class too.
+
+    \b
+    Examples:
+      hw1 plot curves runs/fcn8s fcn8s.png
+      hw1 plot curves runs/vgg16 runs/vgg19_bn_2 classifiers.png
+    """
+    from ..jobs.curves import plot_curves
+
+    epochs = plot_curves(runs, output)
+    print(f"{output}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {epochs} epochs")
+
+
 def _report(plotted: "Plotted", output: Path) -> None:
     from ..jobs.truth import shown
 

@@ -1,7 +1,9 @@
 """Chooses a job's numerics profile when it begins, and keeps to it when it resumes."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from ..errors import Refused
 from ..pipeline import numerics
 from ..pipeline.numerics import Profile
 from .engines import Engine
@@ -27,6 +29,17 @@ def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profil
         or job.batch_size(resolved),
         _asked(spec, "threads") or (recorded and recorded.threads) or engine.threads(),
     )
+
+
+def recorded_profile(decides: Mapping[str, Any]) -> Profile:
+    """The profile of a job that was begun; Refused where another hw1 recorded other things."""
+    try:
+        return Profile(**decides["profile"])
+    except TypeError as error:
+        raise Refused(
+            "this job was begun by a version of hw1 that recorded another numerics profile "
+            f"({', '.join(decides['profile'])}): go on with that version, or --overwrite"
+        ) from error
 
 
 def asked_differences(spec: JobSpec, recorded: Profile) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from .account import ShardAccount, account
 from .engines import Engine, start
 from .folder import JobFolder, State, differences, fingerprint, job_path, now
 from .job import Job, Summary
-from .profile import asked_differences, choose_profile
+from .profile import asked_differences, choose_profile, recorded_profile
 from .progress import Progress
 
 
@@ -169,7 +169,7 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     with folder.lock():
         description = folder.read()
         before = description["decides"]
-        recorded = Profile(**before["profile"])
+        recorded = recorded_profile(before)
         refuse_other(job, before)
         plan = read_plan(folder.path, before["plan"])
         done = _intact(job, folder)
@@ -190,7 +190,7 @@ def refuse_other(job: Job, before: Mapping[str, Any]) -> None:
 
     Its plan is not looked at, nor what nobody asked for of its numerics profile.
     """
-    recorded = Profile(**before["profile"])
+    recorded = recorded_profile(before)
     asked = {**asdict(recorded), **asked_differences(job.spec, recorded)}
     words = {**_words(job), "plan": before["plan"], "profile": asked}
     if _real(words["input"]) == _real(before["input"]):
@@ -226,7 +226,7 @@ def _run(
     progress: Progress,
 ) -> Summary:
     """Run the shards that are not done, each entered in the ledger when it's durable."""
-    profile = Profile(**description["decides"]["profile"])
+    profile = recorded_profile(description["decides"])
     work = job.work(Path(description["root"]), folder.path, profile)
     cut = shards(plan, description["shard_size"], profile.batch_size)
     pending = (shard for shard in cut if shard.id not in done)

@@ -186,3 +186,42 @@ def test_titles_say_which_checkpoint_it_is():
     checkpoint = Checkpoint("fcn8s", path, "", Preprocessing(size=None), metadata, 1)
     assert title_of(checkpoint) == "early/fcn8s\nepoch 3, mIoU 0.6123"
     assert title_of(replace(checkpoint, metadata={})) == "early/fcn8s"
+
+
+METRICS = """epoch,step,loss,held_out_miou,held_out_iou_urban,held_out_iou_water
+1,10,1.5,0.4,0.5,0.3
+2,20,1.2,0.5,0.6,
+"""
+
+
+def test_curves_of_runs(tmp_path: Path) -> None:
+    (tmp_path / "fcn8s").mkdir()
+    (tmp_path / "fcn8s" / "metrics.csv").write_text(METRICS)
+    (tmp_path / "vgg16.csv").write_text("epoch,loss,accuracy\n1,2.0,0.5\n")
+    output = tmp_path / "curves.png"
+    result = run("curves", tmp_path / "fcn8s", output)
+    assert result.output == f"{output}: 1 run, 2 epochs\n"
+    with Image.open(output) as figure:
+        alone = figure.size
+    result = run("curves", tmp_path / "fcn8s", tmp_path / "vgg16.csv", output)
+    assert result.output == f"{output}: 2 runs, 2 epochs\n"
+    with Image.open(output) as figure:
+        assert figure.size == alone  # loss, mIoU and classes; loss, accuracy and mIoU
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (None, "No such file"),
+        ("", "a row for each epoch"),
+        ("step,loss\n1,2\n", "a column epoch"),
+        ("epoch,loss\n1,low\n", "expected numbers"),
+        ("epoch,step\n1,2\n", "no column of loss"),
+        ("\x89PNG\n\0", "a row for each epoch"),
+    ],
+)
+def test_a_table_that_is_no_runs(text: str | None, error: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "metrics.csv").write_text(text)
+    assert error in failure("curves", tmp_path, tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()

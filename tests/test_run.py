@@ -585,6 +585,17 @@ def test_threads_say_nothing_of_a_job_on_a_gpu(images: Path) -> None:
     assert asked_differences(replace(asked, batch_size=4), recorded) == {"batch_size": 4}
 
 
+def test_a_job_of_an_hw1_with_another_profile_is_refused(images: Path) -> None:
+    run(spec_of(images))
+    path = images.parent / "out.csv.job" / "job.json"
+    description = json.loads(path.read_text())
+    description["decides"]["profile"]["compiler"] = "of tomorrow"
+    path.write_text(json.dumps(description))
+    with pytest.raises(Refused, match=r"another numerics profile .*compiler"):
+        run(spec_of(images))
+    assert run(spec_of(images, overwrite=True)).scored == COUNT
+
+
 def test_a_fault_of_the_storage_ends_with_what_to_do(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
