@@ -42,7 +42,7 @@ class Sizes:
     members: tuple[str, ...]
 
 
-FULL = Sizes(3, 2500, 128, (1_000, 100_000), 100_000, (8000, 6000), CLASSIFIERS)
+FULL = Sizes(3, 2500, 257, (1_000, 100_000), 100_000, (8000, 6000), CLASSIFIERS)
 QUICK = Sizes(1, 40, 2, (200, 2_000), 2_000, (800, 600), ("vgg16",))
 
 
