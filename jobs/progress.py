@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Protocol
 
 from rich.console import Console
@@ -42,7 +43,9 @@ class Progress:
             with _bar(self._console) as bar:
                 yield _BarMeter(bar, planned, done)
         else:
-            yield _LineMeter(self._console, planned, done)
+            lines = _LineMeter(self._console, planned, done)
+            with lines.telling():
+                yield lines
 
 
 class _Silent:
@@ -86,21 +89,33 @@ class _LineMeter:
         self._done = done
         self._rejected = 0
         self._rate = _Rate()
-        self._next = time.monotonic() + LINE_SECONDS
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Print the lines from a thread: also while a shard takes longer than that."""
+        ended = Event()
+        teller = Thread(target=self._tell, args=(ended,), daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            teller.join()
 
     def advance(self, images: int, rejected: int) -> None:
         self._done += images
         self._rejected += rejected
-        rate = self._rate.after(images)
-        if time.monotonic() < self._next or self._done == self._planned:
-            return  # at the end the summary says it
-        self._next = time.monotonic() + LINE_SECONDS
-        left = (self._planned - self._done) / rate if rate else 0.0
-        self._console.print(
-            f"{self._done}/{self._planned} images, {rate:.1f} images/s, {left:.0f} s left, "
-            f"{self._rejected} rejected",
-            highlight=False,
-        )
+        self._rate.after(images)
+
+    def _tell(self, ended: Event) -> None:
+        while not ended.wait(LINE_SECONDS):
+            rate = self._rate.after(0)
+            left = f"{(self._planned - self._done) / rate:.0f} s left, " if rate else ""
+            self._console.print(
+                f"{self._done}/{self._planned} images, {rate:.1f} images/s, {left}"
+                f"{self._rejected} rejected",
+                highlight=False,
+            )
 
 
 class _Rate:

@@ -1,0 +1,37 @@
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from hw1.jobs import progress
+from hw1.jobs.progress import Progress
+
+
+def test_lines_come_while_nothing_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    text = io.StringIO()
+    with Progress(Console(file=text)).meter(100, 20) as meter:
+        _wait_for(text, "20/100 images, 0.0 images/s, 0 rejected\n")
+        meter.advance(30, 2)
+        _wait_for(text, "50/100 images, ")
+        _wait_for(text, " s left, 2 rejected\n")
+    lines = text.getvalue()
+    time.sleep(0.1)
+    assert text.getvalue() == lines  # the end of the job is the end of its lines
+
+
+def test_nothing_is_said_where_it_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    text = io.StringIO()
+    with Progress(Console(file=text), quiet=True).meter(10, 0) as meter:
+        meter.advance(10, 0)
+        time.sleep(0.1)
+    assert text.getvalue() == ""
+
+
+def _wait_for(text: io.StringIO, line: str) -> None:
+    end = time.monotonic() + 30
+    while line not in text.getvalue():
+        assert time.monotonic() < end, text.getvalue()
+        time.sleep(0.01)
