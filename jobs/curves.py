@@ -13,12 +13,15 @@ from .truth import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 METRICS = "metrics.csv"
 _EPOCH = "epoch"
 _SCORES = {"loss": "training loss", "accuracy": "accuracy", "miou": "mIoU"}
 _HELD_OUT = "held_out_"
 _IOU = "iou_"
+_LARGEST = 1e100
+"""Beyond it an axis' length passes what a float holds; no epoch and no score is near it."""
 
 Columns = Mapping[str, Sequence[float]]
 
@@ -64,12 +67,15 @@ def plot_curves(runs: Sequence[Path], output: Path) -> int:
 
 
 def _draw_score(axes: "Axes", runs: Sequence[Run], name: str) -> None:
+    lines: list[Line2D] = []
+    labels: list[str] = []
     for run in runs:
         if column := run.score(name):
             label = run.name + (", held out" if column.startswith(_HELD_OUT) else "")
-            axes.plot(run.columns[_EPOCH], run.columns[column], marker=".", label=plain(label))
+            lines += axes.plot(run.columns[_EPOCH], run.columns[column], marker=".")
+            labels.append(plain(label))
     axes.set_title(_SCORES[name])
-    axes.legend(frameon=False)
+    axes.legend(lines, labels, frameon=False)  # a line's own label is left out if it begins with _
 
 
 def _draw_classes(axes: "Axes", run: Run, classes: Sequence[str]) -> None:
@@ -106,8 +112,16 @@ def read_run(path: Path) -> Run:
         columns = {key: [_number(row[key]) for row in rows] for key in rows[0] if key}
     except ValueError as error:
         raise InputError(f"{shown(str(file))}: expected numbers ({error})") from error
+    if not all(map(math.isfinite, columns[_EPOCH])):
+        raise InputError(f"{shown(str(file))}: expected an epoch in each row, as hw1 train writes")
     return Run(name, columns)
 
 
 def _number(text: str | None) -> float:
-    return float(text) if text else math.nan
+    """A number; NaN, which is drawn as a gap, for none and for those of a run that diverged."""
+    number = float(text) if text else math.nan
+    if not math.isfinite(number):
+        return math.nan
+    if abs(number) > _LARGEST:
+        raise ValueError(f"{text} is too large to draw")
+    return number

@@ -67,6 +67,7 @@ def guard(folder: Path) -> Iterator[None]:
     Where this process is killed, a shell does that, and removes the folder: it waits for the end
     of its input, which is our end; in a session of its own, so that it outlives Ctrl-C.
     """
+    folder = folder.resolve()  # as /proc names files
     script = """
         read -r _
         for process in /proc/[0-9]*; do

@@ -144,6 +144,19 @@ def test_packing_keeps_the_function(kind: str, dtype: torch.dtype) -> None:
     assert not any(isinstance(module, nn.Conv2d) for module in packed.modules())
 
 
+def test_what_is_not_packed_keeps_its_relu() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding="same"), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU()
+    ).eval()
+    images = torch.rand(2, 3, 8, 8)
+    with torch.inference_mode():
+        before = network(images)
+        after = pack(network, images, 2)(images)
+    torch.testing.assert_close(after, before)
+    assert isinstance(network[1], nn.ReLU)
+
+
 def test_a_packed_segmenter_takes_any_size() -> None:
     torch.manual_seed(1)
     network = build("fcn8s").eval().to(memory_format=torch.channels_last)

@@ -68,6 +68,19 @@ def test_the_guard_ends_what_writes_into_the_folder(tmp_path: Path) -> None:
         assert [reader.poll() for reader in readers] == [None, None]
 
 
+def test_the_guard_knows_the_folder_by_its_real_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setattr(local, "LONGEST", 4096)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "link"))
+    with ExitStack() as stack, local.scratch() as folder:
+        with local.guard(folder):
+            left = _sleeper(stack, folder, "w")
+        assert left.wait(0) == -signal.SIGKILL
+
+
 def _sleeper(stack: ExitStack, folder: Path, mode: str) -> subprocess.Popen[bytes]:
     """A process with a file in the folder open; ended with the stack."""
     (folder / "log").touch()

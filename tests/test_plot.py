@@ -209,6 +209,20 @@ def test_curves_of_runs(tmp_path: Path) -> None:
         assert figure.size == alone  # loss, mIoU and classes; loss, accuracy and mIoU
 
 
+@pytest.mark.filterwarnings("error")
+def test_any_name_of_a_run_is_a_curves(tmp_path: Path) -> None:
+    (tmp_path / "_run").mkdir()
+    (tmp_path / "_run" / "metrics.csv").write_text(METRICS)
+    result = run("curves", tmp_path / "_run", tmp_path / "curves.png")
+    assert result.output == f"{tmp_path / 'curves.png'}: 1 run, 2 epochs\n"
+
+
+def test_an_epoch_that_diverged_is_a_gap(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\n2,nan\n3,inf\n")
+    result = run("curves", tmp_path, tmp_path / "curves.png")
+    assert result.output == f"{tmp_path / 'curves.png'}: 1 run, 3 epochs\n"
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
@@ -218,6 +232,9 @@ def test_curves_of_runs(tmp_path: Path) -> None:
         ("epoch,loss\n1,low\n", "expected numbers"),
         ("epoch,step\n1,2\n", "no column of loss"),
         ("\x89PNG\n\0", "a row for each epoch"),
+        ("epoch,loss\n1,1e308\n2,-1e308\n", "expected numbers"),
+        ("epoch,loss\n1,2\ninf,1\n", "expected an epoch in each row"),
+        ("epoch,loss\n1,2\n,1\n", "expected an epoch in each row"),
     ],
 )
 def test_a_table_that_is_no_runs(text: str | None, error: str, tmp_path: Path) -> None:

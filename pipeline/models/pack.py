@@ -6,7 +6,7 @@ that torch.compile generates calls of on CPUs: the weights are reordered here, o
 sum are done where the output is still in a register. The results are the same but for rounding.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -82,7 +82,7 @@ def pack(network: nn.Module, example: Tensor, batch_size: int) -> nn.Module:
         name: torch.Size((batch_size, *shape[1:]))
         for name, shape in _shapes(network, example).items()
     }
-    fused = set(_relu_behind(network))
+    fused = set(_take_out_relus(network, shapes.keys()))
     for name, convolution in list(_named_convolutions(network)):
         if name not in shapes:
             continue
@@ -128,8 +128,8 @@ def _shapes(network: nn.Module, example: Tensor) -> dict[str, torch.Size]:
     return shapes
 
 
-def _relu_behind(network: nn.Module) -> Iterator[str]:
-    """The names of the convolutions that a ReLU follows; the ReLU is taken out, in place."""
+def _take_out_relus(network: nn.Module, names: Collection[str]) -> Iterator[str]:
+    """Those of the named convolutions that a ReLU follows, which is taken out, in place."""
     for name, module in list(network.named_modules()):
         prefix = f"{name}." if name else ""
         if isinstance(module, _Bottleneck):
@@ -144,7 +144,7 @@ def _relu_behind(network: nn.Module) -> Iterator[str]:
             convolution = None
             for child, layer in list(module.named_children()):
                 if isinstance(layer, nn.Conv2d):
-                    convolution = child
+                    convolution = child if prefix + child in names else None
                 elif isinstance(layer, nn.ReLU) and convolution is not None:
                     setattr(module, child, nn.Identity())
                     yield prefix + convolution
