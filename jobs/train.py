@@ -56,11 +56,12 @@ class TrainReport:
 def train(recipe: Recipe, output: Path, say: Say, *, overwrite: bool = False) -> TrainReport:
     """Train a network into the folder ``output``, or go on where a killed run stopped.
 
-    Leaves ``MEMBER.safetensors`` (the best epoch's averaged weights, by the held-out images' score
-    where there are any, else the validation images'), the same in ``early/``, ``middle/`` and
-    ``final/``, ``metrics.csv``, and ``state.pt``, which a resume needs. Raises InputError for bad
-    images, weights or options and for a run with other options in ``output``, EnvironmentFault
-    for a full disk, Refused where another process trains into it.
+    Leaves ``MEMBER.safetensors`` (the best epoch's averaged weights: a classifier's by log loss, a
+    segmenter's by mIoU, of the held-out images where there are any, else the validation images),
+    the same in ``early/``, ``middle/`` and ``final/``, ``metrics.csv``, and ``state.pt``, which a
+    resume needs. Raises InputError for bad images, weights or options and for a run with other
+    options in ``output``, EnvironmentFault for a full disk, Refused where another process trains
+    into it.
     """
     _check(recipe)
     checkpoints = Checkpoints(output, recipe, "")

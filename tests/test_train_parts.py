@@ -1,6 +1,7 @@
 """The schedule, augmentation, Winograd's convolutions, first weights, growing."""
 
 import copy
+import math
 from itertools import pairwise
 from pathlib import Path
 from urllib.error import URLError
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from hw1.errors import InputError
 from hw1.jobs.training import augment, grow, initial
+from hw1.jobs.training.history import History
 from hw1.jobs.training.schedule import Schedule, fit, learning_rate, plan, side
 from hw1.jobs.training.winograd import use_winograd
 from hw1.pipeline.models import registry
@@ -271,6 +273,35 @@ def test_freezing_two_blocks(member: str, frozen: set[str]) -> None:
     assert len(fixed) < len(list(network.parameters())) / 2
     with pytest.raises(InputError, match="blocks"):
         initial.freeze(network, 99)
+
+
+def test_half_of_the_heads_features_are_dropped_in_training_alone() -> None:
+    network = initial.start("fcn8s", "scratch", 32, samples).network
+    plain = build("fcn8s")
+    plain.load_state_dict(network.state_dict())  # the names are the contract's
+    inputs = torch.randn(1, 3, 64, 64, generator=generator())
+    with torch.inference_mode():
+        assert not torch.equal(network(inputs), network(inputs))
+        assert torch.equal(network.eval()(inputs), plain.eval()(inputs))
+
+
+# What a run keeps
+
+
+@pytest.mark.parametrize(
+    ("name", "scores", "best"),
+    [
+        ("held_out_log_loss", [2.0, 1.0, 1.5], 2),
+        ("miou", [0.2, 0.5, 0.4], 2),
+        ("miou", [0.5, 0.5, 0.4], 2),
+        ("log_loss", [2.0, math.nan, math.nan], 1),
+        ("log_loss", [math.nan, math.nan, math.nan], 3),
+    ],
+)
+def test_the_best_epoch(name: str, scores: list[float], best: int) -> None:
+    rows = [{"epoch": float(epoch), name: score} for epoch, score in enumerate(scores, 1)]
+    assert History(rows).best(name) == best
+    assert History(rows).best("none of these") == 3
 
 
 # Growing

@@ -28,6 +28,18 @@ def _colours(images: Tensor, generator: Generator, strength: float) -> Tensor:
     return ((images - mean) * factors[0] + mean) * factors[1]
 
 
+def _light(images: Tensor, generator: Generator) -> Tensor:
+    """Change each image's saturation by up to a half, each channel by up to a tenth.
+
+    Land of one class has another tint in another season or haze, and few tiles show few of them.
+    """
+    n, device = len(images), images.device
+    grey = images.mean(1, keepdim=True)
+    saturation = _uniform(generator, n, 0.5, 1.5).view(-1, 1, 1, 1).to(device)
+    tint = _uniform(generator, 3 * n, 0.9, 1.1).view(-1, 3, 1, 1).to(device)
+    return ((images - grey) * saturation + grey) * tint
+
+
 def photos(images: Tensor, side: int, generator: Generator) -> Tensor:
     """Photos uint8 (N, 3, H, W) as float crops (N, 3, side, side), 0 to 255, at random.
 
@@ -58,8 +70,9 @@ def tiles(
     """Crops at random of tiles uint8 (3, H, W) and their masks (H, W), shrunk to ``side``.
 
     Crops are squares with sides of ``crop[0]`` to ``crop[1]`` pixels (at most the tile's),
-    turned by quarters, flipped, brighter or darker and of another contrast by up to a fifth.
-    Returns float (N, 3, side, side), 0 to 255, and int64 (N, side, side).
+    turned by quarters, flipped, brighter or darker and of another contrast by up to a fifth, of
+    another saturation and tint. Returns float (N, 3, side, side), 0 to 255, and int64
+    (N, side, side).
     """
     pixels, classes = [], []
     for image, mask in zip(images, masks, strict=True):
@@ -80,7 +93,8 @@ def tiles(
         piece, truth = piece.rot90(turns, (2, 3)), truth.rot90(turns, (2, 3))
         pixels.append(piece.flip(3) if flip else piece)
         classes.append((truth.flip(3) if flip else truth)[:, 0])
-    return _colours(torch.cat(pixels), generator, 0.2), torch.cat(classes).long()
+    lit = _light(_colours(torch.cat(pixels), generator, 0.2), generator)
+    return lit, torch.cat(classes).long()
 
 
 def _integer(generator: Generator, low: int, high: int) -> int:

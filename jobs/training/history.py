@@ -1,6 +1,7 @@
 """What each epoch gave: metrics.csv, and TensorBoard's files where it is installed."""
 
 import csv
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,13 @@ class History:
         self.rows.append(row)
 
     def best(self, name: str) -> int:
-        """The epoch (from 1) of the highest score of that name; the last where none has it.
+        """The epoch (from 1) of the best score of that name; the last where none has it.
 
-        Of equal ones the later.
+        That's the lowest of a loss, the highest of others, the later of equal ones; a score that
+        isn't a number is none.
         """
-        scored = [(row[name], row["epoch"]) for row in self.rows if name in row]
+        sign = -1 if name.endswith("loss") else 1
+        scored = [(sign * row[name], row["epoch"]) for row in self.rows if _has(row, name)]
         return int(max(scored)[1]) if scored else len(self.rows)
 
     def write(self, folder: Path) -> None:
@@ -47,6 +50,10 @@ class History:
         with SummaryWriter(str(folder / "tensorboard")) as writer:
             for name, value in self.rows[-1].items():
                 writer.add_scalar(name, value, int(self.rows[-1]["step"]))
+
+
+def _has(row: Row, name: str) -> bool:
+    return math.isfinite(row.get(name, math.nan))
 
 
 def _columns(rows: Iterable[Row]) -> list[str]:

@@ -52,6 +52,7 @@ def start(member: str, init: str, size: int, samples: Samples) -> Start:
         origin = "random weights"
     else:
         network, origin = _from_file(network, member, Path(init), samples)
+    _drop_out(network)
     return Start(collapse(network, size), origin)
 
 
@@ -139,6 +140,17 @@ def _start_segmenter(network: nn.Module) -> None:
     for part in (*ups, network.to_pool4_predict, network.to_pool3_predict):
         if part.bias is not None:
             nn.init.zeros_(part.bias)
+
+
+def _drop_out(network: nn.Module) -> None:
+    """Drop half of what the two wide layers of FCN8s's head give, in training.
+
+    As Long, Shelhamer & Darrell 2015 do behind fc6 and fc7, VGG16's layers that these stand for.
+    It has no weights, and isn't part of the network that predicts.
+    """
+    if isinstance(network, FCN8s):
+        for index in (1, 3):
+            network.to_pool5_predict[index] = nn.Sequential(nn.ReLU(), nn.Dropout(0.5))
 
 
 def _from_torchvision(network: nn.Module, member: str, samples: Samples) -> str:
