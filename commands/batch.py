@@ -96,6 +96,12 @@ _COMMON = [
         metavar="SECONDS",
         help="Reject an image that takes longer than this.  [default: 600]",
     ),
+    click.option(
+        "--tta",
+        is_flag=True,
+        help="Test-time augmentation: average what the models say of several views of an image "
+        "(mirrored; a tile at three scales too). More accurate, about half as fast.",
+    ),
     click.option("--overwrite", is_flag=True, help="Discard the earlier job of this output."),
     click.option(
         "--max-rejected", type=Limit(), help="Stop where more images are rejected than this."

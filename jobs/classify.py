@@ -68,6 +68,7 @@ class ClassifyJob:
             "top_k": self.spec.top_k,
             "columns": list(self.spec.columns),
             "scores": str(self.spec.scores.absolute()) if self.spec.scores else None,
+            **({"tta": True} if self.spec.tta else {}),
         }
 
     def check_names(self, images: Sequence[Planned]) -> None:
@@ -106,6 +107,7 @@ class ClassifyJob:
             top_k=self.spec.top_k,
             columns=self.spec.columns,
             scores=self.spec.scores is not None,
+            tta=self.spec.tta,
         )
 
     def is_intact(self, folder: JobFolder, entry: Committed) -> bool:

@@ -78,6 +78,7 @@ class SegmentJob:
             "mask_format": self.spec.mask_format,
             "keep_suffix": self.spec.keep_suffix,
             "overlay": str(self._overlay) if self._overlay else None,
+            **({"tta": True} if self.spec.tta else {}),
         }
 
     def check_names(self, images: Sequence[Planned]) -> None:
@@ -130,6 +131,7 @@ class SegmentJob:
             mask_format=self.spec.mask_format,
             keep_suffix=self.spec.keep_suffix,
             overlay=self._overlay,
+            tta=self.spec.tta,
         )
 
     def is_intact(self, folder: JobFolder, entry: Committed) -> bool:

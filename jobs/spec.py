@@ -16,7 +16,7 @@ class JobSpec:
 
     ``source`` is a file, a folder, a glob, ``@list.txt`` or ``@-``. ``max_rejected`` is a
     number, or a percentage of the planned images such as ``0.5%``. ``timeout`` is in seconds an
-    image.
+    image. ``tta``: test-time augmentation (see ``pipeline.views``).
     """
 
     source: str
@@ -35,6 +35,7 @@ class JobSpec:
     overwrite: bool = False
     max_rejected: str | None = None
     rejected_ok: bool = False
+    tta: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

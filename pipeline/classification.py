@@ -14,6 +14,7 @@ from .decode import decode_crops
 from .parts import CLASSES, commit_part
 from .records import Committed, Decoded, Float32, Predicted, Predictor, Shard, UInt8, Written
 from .rows import format_row
+from .views import with_mirror
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,8 @@ class ClassifyWork:
     """Score images with an ensemble of classifiers.
 
     ``shares`` are the members' weights in the vote, in the order of ``checkpoints``. ``vote``
-    says whether logits or probabilities are added up.
+    says whether logits or probabilities are added up. With ``tta`` each member looks at an image
+    and at its mirror image.
     """
 
     root: Path
@@ -38,6 +40,7 @@ class ClassifyWork:
     top_k: int = 1
     columns: tuple[Column, ...] = ()
     scores: bool = False
+    tta: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -95,10 +98,11 @@ class EnsemblePredictor:
         total = sum(work.shares)
         self._shares = [share / total for share in work.shares]
         with torch.inference_mode():
-            self._members = [
+            members = [
                 prepare(load(checkpoint), checkpoint.preprocessing, work.profile)
                 for checkpoint in work.checkpoints
             ]
+        self._members = [with_mirror(member) if work.tta else member for member in members]
 
     def __call__(self, decoded: Decoded) -> Predicted:
         """Predict the piece's images: probabilities (n, 50) and agreement (n,), both float32."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from .parts import commit_part
 from .plan import output_name
 from .records import Committed, Decoded, Predicted, Predictor, Shard, UInt8, Written
 from .rows import format_row
+from .views import REACH, with_views
 
 MaskFormat = Literal["rgb", "palette", "index"]
 
@@ -28,7 +30,10 @@ PIECE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class SegmentWork:
-    """Write a mask for each image, and a blend of both where ``overlay`` names a folder."""
+    """Write a mask for each image, and a blend of both where ``overlay`` names a folder.
+
+    With ``tta`` the segmenter looks at each image at several scales, mirrored too.
+    """
 
     root: Path
     job: Path
@@ -38,6 +43,7 @@ class SegmentWork:
     mask_format: MaskFormat = "rgb"
     keep_suffix: bool = False
     overlay: Path | None = None
+    tta: bool = False
 
     def decode(self, piece: Shard) -> Decoded:
         """Decode the piece's images, or those at its beginning that memory has room for."""
@@ -95,16 +101,15 @@ class MaskPredictor:
         """Predict the piece's masks: uint8 (H, W) classes for each image."""
         import torch
 
-        from .tiles import segment_image
+        from .tiles import HALO, segment_image
 
+        tta, logits = self._work.tta, self._ready.logits
+        network = with_views(logits) if tta else logits
+        halo = math.ceil(HALO * REACH) if tta else HALO
+        preprocessing, device = self._work.checkpoint.preprocessing, self._ready.device
         with torch.inference_mode():
             masks = tuple(
-                segment_image(
-                    self._ready.logits,
-                    image,
-                    self._work.checkpoint.preprocessing,
-                    self._ready.device,
-                )
+                segment_image(network, image, preprocessing, device, halo=halo)
                 for image in decoded.arrays
             )
         photos = decoded.arrays if self._work.overlay is not None else ()

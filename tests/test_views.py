@@ -1,0 +1,118 @@
+"""Test-time augmentation: the average of a network's answers about several views of an image."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from hw1.cli import main
+from hw1.pipeline.models.registry import build
+from hw1.pipeline.preprocess import Preprocessing
+from hw1.pipeline.records import UInt8
+from hw1.pipeline.tiles import HALO, segment_image
+from hw1.pipeline.views import REACH, VIEWS, with_mirror, with_views
+from hw1.weights import store
+
+
+def noise(*shape: int) -> UInt8:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def test_a_classifier_sees_the_image_and_its_mirror_image() -> None:
+    images = noise(2, 4, 5, 3)
+
+    def first_columns(images: UInt8) -> Tensor:
+        return torch.from_numpy(images[:, :, 0].astype(np.float32)).sum(1)
+
+    found = with_mirror(first_columns)(images).numpy()
+    np.testing.assert_allclose(found, (images[:, :, 0] / 2 + images[:, :, -1] / 2).sum(1))
+
+
+def test_a_segmenters_views_are_enlarged_and_turned_back() -> None:
+    sizes = []
+
+    def brightness(inputs: Tensor) -> Tensor:
+        sizes.append(inputs.shape[2:])
+        return torch.stack([inputs[:, 0], -inputs[:, 0]], 1)
+
+    ramp = torch.linspace(-3, 3, 192).expand(1, 3, 96, 192)
+    found = with_views(brightness)(ramp)
+    assert found.shape == (1, 2, 96, 192)
+    assert len(sizes) == len(VIEWS)
+    assert all(side % 32 == 0 for size in sizes for side in size)
+    torch.testing.assert_close(found.sum(1), torch.ones(1, 96, 192))
+    expected = brightness(ramp).softmax(1)
+    assert (found - expected).abs().max() < 0.05  # a view that stayed mirrored would be 0.99 off
+    assert with_views(brightness)(ramp[:, :, :32, :32]).shape == (1, 2, 32, 32)
+
+
+def test_tiles_give_the_views_of_the_whole_image() -> None:
+    """A network that looks as far as fcn8s does: its mean over 5 × 5 cells of 32 pixels."""
+    mix = torch.linspace(-1, 1, 21).reshape(7, 3, 1, 1).sin() * 50
+
+    def far(inputs: Tensor) -> Tensor:
+        cells = F.avg_pool2d(F.conv2d(inputs - inputs.new_tensor(0.5), mix), 32)
+        return F.interpolate(F.avg_pool2d(F.pad(cells, (2, 2, 2, 2)), 5, 1), scale_factor=32)
+
+    image = noise(34, 40, 3).repeat(32, 0).repeat(32, 1)
+    whole = segment_image(with_views(far), image, Preprocessing(None))
+    halo = int(HALO * REACH)
+    tiled = segment_image(with_views(far), image, Preprocessing(None), tile=896, halo=halo)
+    assert len(np.unique(whole)) > 2
+    assert (tiled != whole).mean() < 0.03  # a tile's views are shrunk to whole cells of their own
+    narrow = segment_image(with_views(far), image, Preprocessing(None), tile=896, halo=32)
+    assert (narrow != whole).mean() > (tiled != whole).mean()
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name, size in (("vgg16", 32), ("fcn8s", None)):
+        store.save(build(name), folder / f"{name}.safetensors", name, Preprocessing(size), {})
+    return folder
+
+
+def batch(task: str, images: Path, output: Path, weights: Path, *words: str) -> None:
+    command = ["batch", task, str(images), str(output), "--weights", str(weights)]
+    command += ["--engine", "inline", "--device", "cpu", "--precision", "fp32", *words]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+
+
+def test_an_image_and_its_mirror_image_get_the_same_scores(tmp_path: Path, weights: Path) -> None:
+    images = tmp_path / "in"
+    images.mkdir()
+    photo = Image.fromarray(noise(40, 40, 3))
+    photo.save(images / "a.png")
+    ImageOps.mirror(photo).save(images / "b.png")
+    scores = {}
+    for words in ((), ("--tta",)):
+        output = tmp_path / f"{len(words)}.csv"
+        batch("classify", images, output, weights, "--columns", "confidence", *words)
+        with output.open() as file:
+            scores[words] = [float(row["confidence"]) for row in csv.DictReader(file)]
+    assert scores[()][0] != scores[()][1]
+    assert scores["--tta",][0] == pytest.approx(scores["--tta",][1], abs=2e-6)
+    assert scores["--tta",][0] != scores[()][0]
+
+
+def test_masks_are_made_of_the_views(tmp_path: Path, weights: Path) -> None:
+    images = tmp_path / "in"
+    images.mkdir()
+    tile = noise(90, 70, 3)
+    Image.fromarray(tile).save(images / "a.png")
+    batch("segment", images, tmp_path / "masks", weights, "--tta", "--mask-format", "index")
+    network = build("fcn8s").eval()
+    network.load_state_dict(store.load_state(store.Store(weights).checkpoint("fcn8s")))
+    with torch.inference_mode():
+        expected = segment_image(with_views(network.float()), tile, Preprocessing(None))
+    with Image.open(tmp_path / "masks" / "a.png") as mask:
+        assert (np.asarray(mask) == expected).mean() > 0.99
