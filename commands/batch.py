@@ -1,21 +1,17 @@
 """``hw1 batch``: classify and segment folders of images; plan says what would be done."""
 
-import functools
 import os
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import EnvironmentFault
+from . import options
+from .options import Decorator, Function, Names, PathType, decorate
 
 if TYPE_CHECKING:
     from ..jobs.job import Job
-
-Function = Callable[..., Any]
-PathType = click.Path(path_type=Path)
 
 
 class Limit(click.ParamType[str]):
@@ -30,51 +26,13 @@ class Limit(click.ParamType[str]):
         return str(value)
 
 
-class Names(click.ParamType[tuple[str, ...]]):
-    """Names with commas between them."""
-
-    name = "A,B,…"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Split, dropping blanks around the names."""
-        if isinstance(value, tuple):
-            return value
-        names = tuple(name.strip() for name in str(value).split(",") if name.strip())
-        if not names:
-            self.fail("expected names with commas between them, found none", param, ctx)
-        return names
-
-
-_COMMON = [
+_COMMON: list[Decorator] = [
     click.argument("source", metavar="IN"),
-    click.option(
-        "--include", multiple=True, metavar="GLOB", help="Only images that match. May be repeated."
-    ),
-    click.option(
-        "--exclude", multiple=True, metavar="GLOB", help="No images that match. May be repeated."
-    ),
-    click.option(
-        "--weights",
-        type=PathType,
-        metavar="DIR",
-        help="Checkpoints to use.  [default: those that hw1 ships]",
-    ),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default="auto",
-        show_default=True,
-        help="Where the models run; auto: on GPUs where there are any.",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        default="auto",
-        show_default=True,
-        help="Of the models' arithmetic; auto: the fastest that the device has.",
-    ),
+    options.include(),
+    options.exclude(),
+    options.weights(),
+    options.device("Where the models run"),
+    options.precision(),
     click.option("--shard-size", type=click.IntRange(1), help="Images in a unit of work."),
     click.option("--actors", type=click.IntRange(1), help="Copies of the models at work."),
     click.option(
@@ -112,7 +70,7 @@ _COMMON = [
 
 
 def _classify_options(function: Function) -> Function:
-    return _decorate(
+    return decorate(
         function,
         _COMMON[0],
         click.argument("output", metavar="OUT.csv", type=PathType),
@@ -138,7 +96,7 @@ def _classify_options(function: Function) -> Function:
 
 
 def _segment_options(function: Function) -> Function:
-    return _decorate(
+    return decorate(
         function,
         _COMMON[0],
         click.argument("output", metavar="MASKS/", type=PathType),
@@ -164,10 +122,6 @@ def _segment_options(function: Function) -> Function:
     )
 
 
-def _decorate(function: Function, *decorators: Callable[[Function], Function]) -> Function:
-    return functools.reduce(lambda done, each: each(done), reversed(decorators), function)
-
-
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
 
 
@@ -182,7 +136,7 @@ def batch() -> None:
 @batch.command(short_help="Give each image in IN one of 50 classes.")
 @_DRY_RUN
 @_classify_options
-def classify(dry_run: bool, **options: Any) -> None:
+def classify(dry_run: bool, **words: Any) -> None:
     """Give each image in IN one of 50 classes: OUT.csv, a row an image.
 
     IN is a file, a folder (with those in it), a glob, or a list of files: @list.txt, @- (stdin).
@@ -193,13 +147,13 @@ def classify(dry_run: bool, **options: Any) -> None:
       hw1 batch classify 'photos/**/*.png' labels.csv --members vgg16 --top-k 5
       find photos -name '*.jpg' | hw1 batch classify @- labels.csv --json
     """
-    _classify(options, dry_run=dry_run)
+    _classify(words, dry_run=dry_run)
 
 
 @batch.command(short_help="Give each image in IN a land-cover mask.")
 @_DRY_RUN
 @_segment_options
-def segment(dry_run: bool, **options: Any) -> None:
+def segment(dry_run: bool, **words: Any) -> None:
     """Give each image in IN a land-cover mask: MASKS/, a PNG an image.
 
     IN is a file, a folder (with those in it), a glob, or a list of files: @list.txt, @- (stdin).
@@ -209,7 +163,7 @@ def segment(dry_run: bool, **options: Any) -> None:
       hw1 batch segment tiles/ masks/
       hw1 batch segment tiles/ masks/ --overlay blends/ --mask-format palette
     """
-    _segment(options, dry_run=dry_run)
+    _segment(words, dry_run=dry_run)
 
 
 @batch.group(short_help="Say what a job would do, and how long it would take.")
@@ -219,38 +173,38 @@ def plan() -> None:
 
 @plan.command("classify")
 @_classify_options
-def plan_classify(**options: Any) -> None:
+def plan_classify(**words: Any) -> None:
     """Say what "hw1 batch classify" would do, with the same arguments."""
-    _classify(options, dry_run=True)
+    _classify(words, dry_run=True)
 
 
 @plan.command("segment")
 @_segment_options
-def plan_segment(**options: Any) -> None:
+def plan_segment(**words: Any) -> None:
     """Say what "hw1 batch segment" would do, with the same arguments."""
-    _segment(options, dry_run=True)
+    _segment(words, dry_run=True)
 
 
-def _classify(options: dict[str, Any], *, dry_run: bool) -> None:
+def _classify(words: dict[str, Any], *, dry_run: bool) -> None:
     from ..jobs.classify import ClassifyJob
     from ..jobs.spec import ClassifySpec
 
-    as_json = options.pop("as_json")
-    columns = options.pop("columns") or ()
+    as_json = words.pop("as_json")
+    columns = words.pop("columns") or ()
     unknown = [name for name in columns if name not in ("confidence", "agreement")]
     if unknown:
         raise click.BadParameter(
             f"expected confidence or agreement, found {unknown[0]!r}", param_hint="--columns"
         )
-    _run(ClassifyJob(ClassifySpec(columns=columns, **options)), as_json, dry_run)
+    _run(ClassifyJob(ClassifySpec(columns=columns, **words)), as_json, dry_run)
 
 
-def _segment(options: dict[str, Any], *, dry_run: bool) -> None:
+def _segment(words: dict[str, Any], *, dry_run: bool) -> None:
     from ..jobs.segment import SegmentJob
     from ..jobs.spec import SegmentSpec
 
-    as_json = options.pop("as_json")
-    _run(SegmentJob(SegmentSpec(**options)), as_json, dry_run)
+    as_json = words.pop("as_json")
+    _run(SegmentJob(SegmentSpec(**words)), as_json, dry_run)
 
 
 def _run(job: "Job", as_json: bool, dry_run: bool) -> None:

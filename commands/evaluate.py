@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from .options import PathType
+
 _ALLOW_REJECTED = click.option(
     "--allow-rejected",
     is_flag=True,
@@ -13,7 +15,7 @@ _ALLOW_REJECTED = click.option(
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 _FIGURES = click.option(
     "--figures",
-    type=click.Path(path_type=Path),
+    type=PathType,
     metavar="DIR",
     help="Write figures (PNG) into this folder.",
 )
@@ -25,18 +27,18 @@ def evaluate() -> None:
 
 
 @evaluate.command()
-@click.argument("predictions", metavar="OUT.csv", type=click.Path(path_type=Path))
-@click.argument("truth", type=click.Path(path_type=Path))
+@click.argument("predictions", metavar="OUT.csv", type=PathType)
+@click.argument("truth", type=PathType)
 @click.option(
     "--scores",
-    type=click.Path(path_type=Path),
+    type=PathType,
     metavar="FILE",
     help="The class probabilities that the same run wrote with --scores: gives top-k accuracy "
     "and calibration.",
 )
 @click.option(
     "--names",
-    type=click.Path(path_type=Path),
+    type=PathType,
     metavar="CSV",
     help="Names of the classes, to read beside their numbers: columns label, name.",
 )
@@ -82,8 +84,8 @@ def classify(
 
 
 @evaluate.command()
-@click.argument("masks", metavar="MASKS", type=click.Path(path_type=Path))
-@click.argument("truth", type=click.Path(path_type=Path))
+@click.argument("masks", metavar="MASKS", type=PathType)
+@click.argument("truth", type=PathType)
 @_FIGURES
 @_ALLOW_REJECTED
 @_JSON

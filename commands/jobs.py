@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-PathType = click.Path(path_type=Path)
+from .options import PathType
 
 
 @click.group()

@@ -19,16 +19,13 @@ from ..jobs.models import (
 )
 from ..pipeline.models.members import MEMBERS, nearest
 from ..weights.store import Store
+from . import options
+from .options import PathType
 
 _HEADLINES = ("accuracy", "miou")  # the scores to show where a checkpoint has many
 _PLAIN_WIDTH = 140  # of a table that goes to a file or a pipe
 
-_weights = click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A folder with checkpoints. Default: those that come with hw1.",
-)
+_weights = options.weights()
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 
 
@@ -84,11 +81,11 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
 
 
 @models.command("import", short_help="Convert a checkpoint to safetensors.")
-@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("old", type=PathType)
 @click.option("--member", required=True, metavar="NAME", help="Whose checkpoint OLD is.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=PathType,
     metavar="PATH",
     help="The new file, or its folder. Default: NAME.safetensors beside OLD.",
 )

@@ -6,24 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from . import options
+from .options import PathType
+
 if TYPE_CHECKING:
     from ..jobs.plot import DeviceChoice, Plotted
 
 _SOURCE = click.argument("source", metavar="IN")
-_OUTPUT = click.argument("output", metavar="OUT.png", type=click.Path(path_type=Path))
-_INCLUDE = click.option(
-    "--include", multiple=True, metavar="GLOB", help="Take these of IN alone. May be repeated."
-)
-_EXCLUDE = click.option(
-    "--exclude", multiple=True, metavar="GLOB", help="Leave these of IN out. May be repeated."
-)
-_DEVICE = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where the model runs.",
-)
+_OUTPUT = click.argument("output", metavar="OUT.png", type=PathType)
 
 
 @click.group()
@@ -41,27 +31,22 @@ def plot() -> None:
     show_default=True,
     help="The layer whose output is embedded; hw1 models MEMBER shows their names.",
 )
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder with checkpoints.  [default: those that hw1 ships]",
-)
+@options.weights()
 @click.option(
     "--truth",
-    type=click.Path(path_type=Path),
+    type=PathType,
     help="True labels: a CSV, or a folder of CLASS_ID.png.  [default: as IN's names say]",
 )
 @click.option(
     "--names",
-    type=click.Path(path_type=Path),
+    type=PathType,
     metavar="CSV",
     help="Names of the classes, for the legends: columns label, name.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
-@_INCLUDE
-@_EXCLUDE
-@_DEVICE
+@options.include()
+@options.exclude()
+@options.device("Where the model runs")
 def tsne(
     source: str,
     output: Path,
@@ -109,7 +94,7 @@ def tsne(
 @click.option(
     "--checkpoint",
     "checkpoints",
-    type=click.Path(path_type=Path),
+    type=PathType,
     metavar="FILE",
     multiple=True,
     required=True,
@@ -117,13 +102,13 @@ def tsne(
 )
 @click.option(
     "--truth",
-    type=click.Path(path_type=Path),
+    type=PathType,
     metavar="DIR",
     help="Folder of true masks, paired with the images by name: 0010_mask.png is 0010_sat.jpg's.",
 )
-@_INCLUDE
-@_EXCLUDE
-@_DEVICE
+@options.include()
+@options.exclude()
+@options.device("Where the model runs")
 def masks(
     source: str,
     output: Path,
@@ -160,7 +145,7 @@ def masks(
 
 
 @plot.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PathType)
 @_OUTPUT
 def curves(runs: tuple[Path, ...], output: Path) -> None:
     """Draw the learning curves of training runs: loss and score of each epoch.

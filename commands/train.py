@@ -1,22 +1,18 @@
 """``hw1 train``: trains a member or a segmenter; fits the ensemble's weights."""
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..pipeline.models.members import CLASSIFIERS, SEGMENTERS
-from .batch import Names
+from . import options
+from .options import Decorator, Function, Names, PathType, decorate
 
 if TYPE_CHECKING:
     from ..jobs.training.recipe import Recipe
 
-Function = Callable[..., Any]
-PathType = click.Path(path_type=Path)
-
-_OPTIONS = [
+_OPTIONS: list[Decorator] = [
     click.option(
         "--validation",
         type=PathType,
@@ -68,30 +64,18 @@ _OPTIONS = [
         help="Training images kept apart: they, not the validation images, choose the best epoch.",
     ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        default="auto",
-        show_default=True,
-        help="Where to train; auto: on a GPU where there is one.",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        default="auto",
-        show_default=True,
-        help="Of the arithmetic; auto: the fastest that the device has.",
-    ),
+    options.device("Where to train"),
+    options.precision(),
     click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: all]"),
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
 ]
 
 
 def _common(function: Function) -> Function:
-    return functools.reduce(lambda done, each: each(done), reversed(_OPTIONS), function)
+    return decorate(function, *_OPTIONS)
 
 
-def _size(default: int) -> Callable[[Function], Function]:
+def _size(default: int) -> Decorator:
     return click.option(
         "--size",
         type=int,
@@ -102,13 +86,13 @@ def _size(default: int) -> Callable[[Function], Function]:
     )
 
 
-def _epochs(default: int) -> Callable[[Function], Function]:
+def _epochs(default: int) -> Decorator:
     return click.option(
         "--epochs", type=click.IntRange(1), help=f"Passes over the images.  [default: {default}]"
     )
 
 
-def _batch_size(default: int) -> Callable[[Function], Function]:
+def _batch_size(default: int) -> Decorator:
     return click.option(
         "--batch-size",
         type=click.IntRange(1),
@@ -118,7 +102,7 @@ def _batch_size(default: int) -> Callable[[Function], Function]:
     )
 
 
-def _lr(default: float) -> Callable[[Function], Function]:
+def _lr(default: float) -> Decorator:
     return click.option(
         "--lr",
         type=click.FloatRange(min=0, min_open=True),
@@ -295,9 +279,7 @@ def say(text: str) -> None:
 @click.option(
     "--output", type=PathType, metavar="FILE", help="[default: ensemble.toml in --weights]"
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@options.device("Where the members run")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def ensemble(
     data: Path, *, weights: Path, members: tuple[str, ...] | None, as_json: bool, **words: Any

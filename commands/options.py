@@ -1,0 +1,80 @@
+"""What several commands' options have in common: types, and options with one meaning everywhere."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Function = Callable[..., Any]
+Decorator = Callable[[Function], Function]
+PathType = click.Path(path_type=Path)
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names with commas between them."""
+
+    name = "A,B,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split, dropping blanks around the names."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(name.strip() for name in str(value).split(",") if name.strip())
+        if not names:
+            self.fail("expected names with commas between them, found none", param, ctx)
+        return names
+
+
+def decorate(function: Function, *decorators: Decorator) -> Function:
+    """The function under the decorators, as if they stood above it in this order."""
+    return functools.reduce(lambda done, each: each(done), reversed(decorators), function)
+
+
+def device(text: str) -> Decorator:
+    """``--device``, with help."""
+    return click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help=f"{text}; auto: on a GPU where there is one.",
+    )
+
+
+def precision() -> Decorator:
+    """``--precision``."""
+    return click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        show_default=True,
+        help="Of the models' arithmetic; auto: the fastest that the device has.",
+    )
+
+
+def weights() -> Decorator:
+    """``--weights``, with the shipped ones as the default."""
+    return click.option(
+        "--weights",
+        type=PathType,
+        metavar="DIR",
+        help="A folder with checkpoints.  [default: those that hw1 ships]",
+    )
+
+
+def include() -> Decorator:
+    """``--include``."""
+    return click.option(
+        "--include", multiple=True, metavar="GLOB", help="Only images that match. May be repeated."
+    )
+
+
+def exclude() -> Decorator:
+    """``--exclude``."""
+    return click.option(
+        "--exclude", multiple=True, metavar="GLOB", help="No images that match. May be repeated."
+    )
