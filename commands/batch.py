@@ -28,11 +28,11 @@ class Limit(click.ParamType[str]):
 
 _COMMON: list[Decorator] = [
     click.argument("source", metavar="IN"),
-    options.include(),
-    options.exclude(),
-    options.weights(),
-    options.device("Where the models run"),
-    options.precision(),
+    options.INCLUDE,
+    options.EXCLUDE,
+    options.WEIGHTS,
+    options.device("Where the models run; auto: on GPUs where there are any."),
+    options.PRECISION,
     click.option("--shard-size", type=click.IntRange(1), help="Images in a unit of work."),
     click.option("--actors", type=click.IntRange(1), help="Copies of the models at work."),
     click.option(
@@ -54,12 +54,6 @@ _COMMON: list[Decorator] = [
         metavar="SECONDS",
         help="Reject an image that takes longer than this.  [default: 600]",
     ),
-    click.option(
-        "--tta",
-        is_flag=True,
-        help="Test-time augmentation: average what the models say of several views of an image "
-        "(mirrored; a tile at three scales too). More accurate, about half as fast.",
-    ),
     click.option("--overwrite", is_flag=True, help="Discard the earlier job of this output."),
     click.option(
         "--max-rejected", type=Limit(), help="Stop where more images are rejected than this."
@@ -67,6 +61,10 @@ _COMMON: list[Decorator] = [
     click.option("--rejected-ok", is_flag=True, help="Exit with 0 even if images were rejected."),
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
 ]
+
+
+def _tta(text: str) -> Decorator:
+    return click.option("--tta", is_flag=True, help=f"Test-time augmentation: {text}")
 
 
 def _classify_options(function: Function) -> Function:
@@ -80,6 +78,7 @@ def _classify_options(function: Function) -> Function:
             type=Names(),
             help="Classifiers that vote.  [default: those of ensemble.toml in --weights, else all]",
         ),
+        _tta("add each image's mirror image to the vote. More accurate, half as fast."),
         click.option("--batch-size", type=click.IntRange(1), help="Images in a forward pass."),
         click.option(
             "--top-k",
@@ -107,6 +106,10 @@ def _segment_options(function: Function) -> Function:
             default="fcn8s",
             show_default=True,
             help="The segmenter.",
+        ),
+        _tta(
+            "average three views of each image, of three sizes, one mirrored. More accurate, a "
+            "third to half as fast."
         ),
         click.option(
             "--mask-format",

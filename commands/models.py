@@ -25,7 +25,6 @@ from .options import PathType
 _HEADLINES = ("accuracy", "miou")  # the scores to show where a checkpoint has many
 _PLAIN_WIDTH = 140  # of a table that goes to a file or a pipe
 
-_weights = options.weights()
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 
 
@@ -52,7 +51,7 @@ class _Members(click.Group):
     invoke_without_command=True,
     subcommand_metavar="[NAME | import ...]",
 )
-@_weights
+@options.WEIGHTS
 @_as_json
 @click.pass_context
 def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
@@ -135,7 +134,7 @@ def _member_command(name: str) -> click.Command:
     short = f"{member.classes} classes, {member.parameters:,} parameters"
 
     @click.command(name, short_help=short)
-    @_weights
+    @options.WEIGHTS
     @_as_json
     @click.pass_context
     def show(context: click.Context, weights: Path | None, as_json: bool) -> None:

@@ -35,46 +35,32 @@ def decorate(function: Function, *decorators: Decorator) -> Function:
 
 
 def device(text: str) -> Decorator:
-    """``--device``, with help."""
+    """``--device``, with the text of its help."""
     return click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help=f"{text}; auto: on a GPU where there is one.",
+        help=text,
     )
 
 
-def precision() -> Decorator:
-    """``--precision``."""
-    return click.option(
-        "--precision",
-        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        default="auto",
-        show_default=True,
-        help="Of the models' arithmetic; auto: the fastest that the device has.",
-    )
-
-
-def weights() -> Decorator:
-    """``--weights``, with the shipped ones as the default."""
-    return click.option(
-        "--weights",
-        type=PathType,
-        metavar="DIR",
-        help="A folder with checkpoints.  [default: those that hw1 ships]",
-    )
-
-
-def include() -> Decorator:
-    """``--include``."""
-    return click.option(
-        "--include", multiple=True, metavar="GLOB", help="Only images that match. May be repeated."
-    )
-
-
-def exclude() -> Decorator:
-    """``--exclude``."""
-    return click.option(
-        "--exclude", multiple=True, metavar="GLOB", help="No images that match. May be repeated."
-    )
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Of the models' arithmetic; auto: the fastest that the device has.",
+)
+WEIGHTS = click.option(
+    "--weights",
+    type=PathType,
+    metavar="DIR",
+    help="A folder with checkpoints.  [default: those that hw1 ships]",
+)
+INCLUDE = click.option(
+    "--include", multiple=True, metavar="GLOB", help="Only images that match. May be repeated."
+)
+EXCLUDE = click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="No images that match. May be repeated."
+)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..jobs.plot import DeviceChoice, Plotted
 
 _SOURCE = click.argument("source", metavar="IN")
+_DEVICE = options.device("Where the model runs; auto: on a GPU where there is one.")
 _OUTPUT = click.argument("output", metavar="OUT.png", type=PathType)
 
 
@@ -31,7 +32,7 @@ def plot() -> None:
     show_default=True,
     help="The layer whose output is embedded; hw1 models MEMBER shows their names.",
 )
-@options.weights()
+@options.WEIGHTS
 @click.option(
     "--truth",
     type=PathType,
@@ -44,9 +45,9 @@ def plot() -> None:
     help="Names of the classes, for the legends: columns label, name.",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1))
-@options.include()
-@options.exclude()
-@options.device("Where the model runs")
+@options.INCLUDE
+@options.EXCLUDE
+@_DEVICE
 def tsne(
     source: str,
     output: Path,
@@ -106,9 +107,9 @@ def tsne(
     metavar="DIR",
     help="Folder of true masks, paired with the images by name: 0010_mask.png is 0010_sat.jpg's.",
 )
-@options.include()
-@options.exclude()
-@options.device("Where the model runs")
+@options.INCLUDE
+@options.EXCLUDE
+@_DEVICE
 def masks(
     source: str,
     output: Path,

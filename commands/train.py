@@ -64,8 +64,8 @@ _OPTIONS: list[Decorator] = [
         help="Training images kept apart: they, not the validation images, choose the best epoch.",
     ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-    options.device("Where to train"),
-    options.precision(),
+    options.device("Where to train; auto: on a GPU where there is one."),
+    options.PRECISION,
     click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: all]"),
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
 ]
@@ -279,7 +279,7 @@ def say(text: str) -> None:
 @click.option(
     "--output", type=PathType, metavar="FILE", help="[default: ensemble.toml in --weights]"
 )
-@options.device("Where the members run")
+@options.device("Where the members run; auto: on a GPU where there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def ensemble(
     data: Path, *, weights: Path, members: tuple[str, ...] | None, as_json: bool, **words: Any

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.csv"
 _EPOCH = "epoch"
-_SCORES = {"loss": "training loss", "accuracy": "accuracy", "miou": "mIoU"}
+_SCORES = {"loss": "training loss", "accuracy": "accuracy", "log_loss": "log loss", "miou": "mIoU"}
 _HELD_OUT = "held_out_"
 _IOU = "iou_"
 _LARGEST = 1e100
@@ -120,8 +120,4 @@ def read_run(path: Path) -> Run:
 def _number(text: str | None) -> float:
     """A number; NaN, which is drawn as a gap, for none and for those of a run that diverged."""
     number = float(text) if text else math.nan
-    if not math.isfinite(number):
-        return math.nan
-    if abs(number) > _LARGEST:
-        raise ValueError(f"{text} is too large to draw")
-    return number
+    return number if abs(number) <= _LARGEST else math.nan

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from .parts import commit_part
 from .plan import output_name
 from .records import Committed, Decoded, Predicted, Predictor, Shard, UInt8, Written
 from .rows import format_row
-from .views import REACH, with_views
+from .views import TILING, with_views
 
 MaskFormat = Literal["rgb", "palette", "index"]
 
@@ -79,7 +78,7 @@ class SegmentWork:
 
 
 class MaskPredictor:
-    """The segmenter, loaded. An image is a forward pass of its own, or several where it's large.
+    """The segmenter, loaded. An image has forward passes of its own: one, or one a tile and view.
 
     So its mask depends on no other image. Raises InputError for a bad weight file,
     EnvironmentFault where this machine cannot meet the job's numerics profile.
@@ -95,21 +94,22 @@ class MaskPredictor:
         self._work = work
         with torch.inference_mode():
             network = load(work.checkpoint)
-            self._ready = prepare(network, work.checkpoint.preprocessing, work.profile)
+            ready = prepare(network, work.checkpoint.preprocessing, work.profile)
+        self._device = ready.device
+        self._network = with_views(ready.logits) if work.tta else ready.logits
 
     def __call__(self, decoded: Decoded) -> Predicted:
         """Predict the piece's masks: uint8 (H, W) classes for each image."""
         import torch
 
-        from .tiles import HALO, segment_image
+        from .inference import memory_faults
+        from .tiles import segment_image
 
-        tta, logits = self._work.tta, self._ready.logits
-        network = with_views(logits) if tta else logits
-        halo = math.ceil(HALO * REACH) if tta else HALO
-        preprocessing, device = self._work.checkpoint.preprocessing, self._ready.device
-        with torch.inference_mode():
+        tiling = TILING if self._work.tta else {}
+        preprocessing = self._work.checkpoint.preprocessing
+        with torch.inference_mode(), memory_faults():
             masks = tuple(
-                segment_image(network, image, preprocessing, device, halo=halo)
+                segment_image(self._network, image, preprocessing, self._device, **tiling)
                 for image in decoded.arrays
             )
         photos = decoded.arrays if self._work.overlay is not None else ()

@@ -13,7 +13,8 @@ are mixed with the first beyond the core, and these are of the next cell: 32 pix
 218. So a halo of HALO = 224 pixels, the next multiple of 32, keeps the tile's edges out of what is
 made of its core. Tiles begin at multiples of 32, where the pools of the whole image begin their
 cells. At the image's own edge a tile ends with it, since the zeros that convolutions pad with
-there are part of the result.
+there are part of the result. Where a network looks at shrunk views of a tile (``views``), ``grid``
+is the least that is whole cells in each of them, and the halo is wider by as much.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,26 +50,27 @@ def segment_image(
     *,
     tile: int = TILE,
     halo: int = HALO,
+    grid: int = STRIDE,
 ) -> UInt8:
     """Classes, uint8 (H, W), of an RGB image, uint8 (H, W, 3), of any size from 1 × 1.
 
     ``network`` gets float32 (1, 3, h, w) on ``device``, channels last, normalised, h and w
-    multiples of 32, and gives logits (1, classes, h, w) of any float type. The image is scaled
-    by ``preprocessing.scale`` (bilinear, antialiased, in 8 bits), mirrored at its right and lower
-    edge up to multiples of 32, and scored whole, or in tiles where that is more than
-    tile × tile pixels, always: so the result does not depend on the memory there is. The logits
-    are enlarged to the image's size (bilinear) before the largest is chosen. Beside the image,
-    its scaled copy and the classes, memory holds one tile.
+    multiples of ``grid``, and gives scores (1, classes, h, w) of any float type, logits say. The
+    image is scaled by ``preprocessing.scale`` (bilinear, antialiased, in 8 bits), mirrored at its
+    right and lower edge up to multiples of ``grid``, and scored whole, or in tiles where that is
+    more than tile × tile pixels, always: so the result does not depend on the memory there is. The
+    scores are enlarged to the image's size (bilinear) before the largest is chosen. Beside the
+    image, its scaled copy and the classes, memory holds one tile.
     """
     height, width = image.shape[:2]
     scaled = _scaled(image, preprocessing.scale)
-    padded = [-(-length // STRIDE) * STRIDE for length in scaled.shape[:2]]
+    padded = [-(-length // grid) * grid for length in scaled.shape[:2]]
     longest = max(padded) if padded[0] * padded[1] <= tile * tile else tile
     rows, columns = _Axis(height, scaled.shape[0]), _Axis(width, scaled.shape[1])
     classes = np.empty((height, width), np.uint8)
     with torch.inference_mode():
-        for down in spans(padded[0], longest, halo):
-            for across in spans(padded[1], longest, halo):
+        for down in spans(padded[0], longest, halo, grid):
+            for across in spans(padded[1], longest, halo, grid):
                 pixels = torch.from_numpy(_window(scaled, down, across)).to(device)
                 logits = network(_normalised(pixels, preprocessing))[0].float().permute(1, 2, 0)
                 block = rows.of_core(down), columns.of_core(across)
@@ -86,21 +88,21 @@ class Span:
     core_end: int
 
 
-def spans(length: int, longest: int, halo: int) -> Iterator[Span]:
+def spans(length: int, longest: int, halo: int, grid: int = STRIDE) -> Iterator[Span]:
     """Tiles, all of one length, whose cores cover 0 to ``length`` - 1, each pixel once.
 
-    ``length`` is a multiple of 32, as is everything yielded. As few tiles as ``longest`` allows,
-    and none longer than that many need be.
+    ``length`` is a multiple of ``grid``, as is everything yielded. As few tiles as ``longest``
+    allows, and none longer than that many need be.
     """
     if length <= longest:
         yield Span(0, length, 0, length)
         return
-    margin = -(-halo // STRIDE) * STRIDE
-    core = longest // STRIDE * STRIDE - 2 * margin
-    if core < STRIDE:
+    margin = -(-halo // grid) * grid
+    core = longest // grid * grid - 2 * margin
+    if core < grid:
         raise ValueError(f"a tile of {longest} pixels has no core between halos of {halo}")
     count = -(-(length - 2 * margin) // core)
-    size = -(-(length + 2 * margin * (count - 1)) // (count * STRIDE)) * STRIDE
+    size = -(-(length + 2 * margin * (count - 1)) // (count * grid)) * grid
     done = 0
     while done < length:
         start = min(max(done - margin, 0), length - size)

@@ -17,22 +17,23 @@ if TYPE_CHECKING:
 
     Network = Callable[[Tensor], Tensor]
 
-STRIDE: Final = 32
-
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An image shrunk by ``factor``, mirrored left to right or not."""
+    """An image whose sides are ``sixths`` / 6 as long, mirrored left to right or not."""
 
-    factor: float
+    sixths: int
     mirrored: bool
 
 
-VIEWS: Final = (View(1.0, False), View(5 / 6, True), View(2 / 3, False))
+VIEWS: Final = (View(6, False), View(5, True), View(4, False))
 """Of a tile: chosen on tiles that were kept apart in training (see weights/MODEL_CARD.md)."""
 
-REACH: Final = 1 / min(view.factor for view in VIEWS)
-"""What a network sees further in the smallest view than in the image as it is."""
+GRID: Final = 6 * 32
+"""Sides that are multiples of it are multiples of 32, the segmenters' cell, in each view too."""
+
+TILING: Final = {"grid": GRID, "halo": 336}
+"""Of ``segment_image``: its own halo is 224, and the smallest view sees 6 / 4 as far."""
 
 
 def with_mirror(predict: "Callable[[UInt8], Tensor]") -> "Callable[[UInt8], Tensor]":
@@ -48,8 +49,8 @@ def with_mirror(predict: "Callable[[UInt8], Tensor]") -> "Callable[[UInt8], Tens
 def with_views(network: "Network") -> "Network":
     """The mean of a segmenter's probabilities, float32 (N, C, H, W), for VIEWS of its inputs.
 
-    Inputs are float (N, 3, H, W), H and W multiples of 32, as are those that ``network`` gets.
-    Probabilities are bilinearly enlarged to H × W.
+    Inputs are float (N, 3, H, W), H and W multiples of GRID; ``network`` gets multiples of 32, and
+    gives logits. What it says of a smaller view is enlarged, all bilinearly.
     """
 
     def mean(inputs: "Tensor") -> "Tensor":
@@ -65,16 +66,12 @@ def with_views(network: "Network") -> "Network":
 def _probabilities(network: "Network", inputs: "Tensor", view: View) -> "Tensor":
     import torch.nn.functional as F
 
-    height, width = inputs.shape[2:]
-    size = [max(1, round(side * view.factor / STRIDE)) * STRIDE for side in (height, width)]
+    full = list(inputs.shape[2:])
+    size = [side * view.sixths // 6 for side in full]
     pixels = inputs
-    if size != [height, width]:
+    if size != full:
         pixels = F.interpolate(inputs, size, mode="bilinear", antialias=True)
-    if view.mirrored:
-        pixels = pixels.flip(3)
-    found = network(pixels).float().softmax(1)
+    found = network(pixels.flip(3) if view.mirrored else pixels).float().softmax(1)
     if view.mirrored:
         found = found.flip(3)
-    if size != [height, width]:
-        found = F.interpolate(found, (height, width), mode="bilinear")
-    return found
+    return found if size == full else F.interpolate(found, full, mode="bilinear")

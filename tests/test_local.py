@@ -64,7 +64,7 @@ def test_the_guard_ends_what_writes_into_the_folder(tmp_path: Path) -> None:
         with local.guard(inside):
             ours = _sleeper(stack, inside, "w")
             readers = [_sleeper(stack, inside, "r"), _sleeper(stack, outside, "w")]
-        assert ours.wait(0) == -signal.SIGKILL
+        assert ours.wait(10) == -signal.SIGKILL
         assert [reader.poll() for reader in readers] == [None, None]
 
 
@@ -78,7 +78,7 @@ def test_the_guard_knows_the_folder_by_its_real_name(
     with ExitStack() as stack, local.scratch() as folder:
         with local.guard(folder):
             left = _sleeper(stack, folder, "w")
-        assert left.wait(0) == -signal.SIGKILL
+        assert left.wait(10) == -signal.SIGKILL
 
 
 def _sleeper(stack: ExitStack, folder: Path, mode: str) -> subprocess.Popen[bytes]:

@@ -191,20 +191,24 @@ def test_a_large_image_is_scored_in_equal_tiles() -> None:
 
 
 @given(
-    length=st.integers(1, 400).map(lambda n: n * STRIDE),
-    longest=st.integers(512, 2100),
-    halo=st.integers(0, 224),
+    cells=st.integers(1, 400),
+    longest=st.integers(1200, 2100),
+    halo=st.integers(0, 336),
+    grid=st.sampled_from([STRIDE, 6 * STRIDE]),
 )
-def test_spans_cover_a_line_with_their_cores(length: int, longest: int, halo: int) -> None:
-    tiles = list(spans(length, longest, halo))
+def test_spans_cover_a_line_with_their_cores(
+    cells: int, longest: int, halo: int, grid: int
+) -> None:
+    length = cells * grid
+    tiles = list(spans(length, longest, halo, grid))
     assert tiles[0].core_start == 0
     assert tiles[-1].core_end == length
     assert all(a.core_end == b.core_start for a, b in pairwise(tiles))
     assert len({tile.end - tile.start for tile in tiles}) == 1
     for tile in tiles:
         assert 0 <= tile.start <= tile.core_start < tile.core_end <= tile.end <= length
-        assert tile.end - tile.start <= max(longest, STRIDE)
-        assert not any(n % STRIDE for n in (tile.start, tile.end, tile.core_start, tile.core_end))
+        assert tile.end - tile.start <= longest
+        assert not any(n % grid for n in (tile.start, tile.end, tile.core_start, tile.core_end))
         assert tile.start == 0 or tile.core_start - tile.start >= halo
         assert tile.end == length or tile.end - tile.core_end >= halo
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from hw1.cli import main
 from hw1.errors import EnvironmentFault, InputError, Refused
 from hw1.jobs.train import TrainReport, train
+from hw1.jobs.training import loop
 from hw1.jobs.training.loop import Loop
 from hw1.jobs.training.recipe import Recipe
 from hw1.jobs.training.state import hold, read_state
@@ -156,6 +157,15 @@ def test_a_run_on_other_images_is_refused(photos: Path, tmp_path: Path) -> None:
     (data / "train" / "0_0.png").rename(data / "train" / "0_9.png")
     with pytest.raises(InputError, match="other training images"):
         run(tiny.recipe(data, epochs=1), tmp_path / "run")
+
+
+def test_a_run_of_another_trainer_is_refused(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tiny.recipe(photos, epochs=1), tmp_path)
+    monkeypatch.setattr(loop, "TRAINER", loop.TRAINER + 1)
+    with pytest.raises(InputError, match=r"trains otherwise.*--overwrite"):
+        run(tiny.recipe(photos, epochs=1), tmp_path)
 
 
 def test_a_checkpoint_of_another_origin_is_not_replaced(photos: Path, tmp_path: Path) -> None:

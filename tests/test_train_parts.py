@@ -104,6 +104,21 @@ def test_a_mask_is_cut_as_its_tile(seed: int, height: int, width: int, out: int)
     assert all(a.mean() < b.mean() for a, b in pairwise(values))
 
 
+def test_tiles_get_another_tint_and_saturation() -> None:
+    classes = torch.zeros(32, 32, dtype=torch.uint8)
+    grey = torch.full((3, 32, 32), 100, dtype=torch.uint8)
+    coloured = torch.tensor([50, 100, 150], dtype=torch.uint8).view(3, 1, 1).expand(3, 32, 32)
+    spreads = []
+    for seed in range(20):
+        arguments = ([grey, coloured], [classes, classes], (32, 32), 32, generator(seed))
+        pixels = augment.tiles(*arguments)[0].mean((2, 3))
+        ratio = pixels[0] / pixels[0].mean()
+        assert (ratio - 1).abs().max() < 0.15  # grey but for a tint
+        spreads.append(float((pixels[1, 2] - pixels[1, 0]) / pixels[1].mean()))
+    assert min(spreads) < 0.75  # 1 as it is
+    assert max(spreads) > 1.25
+
+
 @pytest.mark.parametrize("how", ["none", "mixup", "cutmix"])
 def test_mixed_targets_stay_probabilities(how: augment.Mix) -> None:
     images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 32, 32)
@@ -275,8 +290,13 @@ def test_freezing_two_blocks(member: str, frozen: set[str]) -> None:
         initial.freeze(network, 99)
 
 
-def test_half_of_the_heads_features_are_dropped_in_training_alone() -> None:
-    network = initial.start("fcn8s", "scratch", 32, samples).network
+def test_half_of_the_heads_features_are_dropped_in_training_alone(tmp_path: Path) -> None:
+    begun = tmp_path / "fcn8s.safetensors"
+    store.save(build("fcn8s"), begun, "fcn8s", Preprocessing(None), {})
+    for init in ("scratch", str(begun)):
+        network = initial.start("fcn8s", init, 32, samples).network
+        dropouts = [layer for layer in network.modules() if isinstance(layer, nn.Dropout)]
+        assert [layer.p for layer in dropouts] == [0.5, 0.5]
     plain = build("fcn8s")
     plain.load_state_dict(network.state_dict())  # the names are the contract's
     inputs = torch.randn(1, 3, 64, 64, generator=generator())

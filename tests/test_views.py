@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -15,8 +15,8 @@ from hw1.cli import main
 from hw1.pipeline.models.registry import build
 from hw1.pipeline.preprocess import Preprocessing
 from hw1.pipeline.records import UInt8
-from hw1.pipeline.tiles import HALO, segment_image
-from hw1.pipeline.views import REACH, VIEWS, with_mirror, with_views
+from hw1.pipeline.tiles import HALO, STRIDE, segment_image
+from hw1.pipeline.views import GRID, TILING, VIEWS, with_mirror, with_views
 from hw1.weights import store
 
 
@@ -41,33 +41,42 @@ def test_a_segmenters_views_are_enlarged_and_turned_back() -> None:
         sizes.append(inputs.shape[2:])
         return torch.stack([inputs[:, 0], -inputs[:, 0]], 1)
 
-    ramp = torch.linspace(-3, 3, 192).expand(1, 3, 96, 192)
+    ramp = torch.linspace(-3, 3, 384).expand(1, 3, 192, 384)
     found = with_views(brightness)(ramp)
-    assert found.shape == (1, 2, 96, 192)
+    assert found.shape == (1, 2, 192, 384)
     assert len(sizes) == len(VIEWS)
     assert all(side % 32 == 0 for size in sizes for side in size)
-    torch.testing.assert_close(found.sum(1), torch.ones(1, 96, 192))
+    torch.testing.assert_close(found.sum(1), torch.ones(1, 192, 384))
     expected = brightness(ramp).softmax(1)
-    assert (found - expected).abs().max() < 0.05  # a view that stayed mirrored would be 0.99 off
-    assert with_views(brightness)(ramp[:, :, :32, :32]).shape == (1, 2, 32, 32)
+    assert (found - expected).abs().max() < 0.05  # a view that stayed mirrored: 0.33 off
+
+
+def test_the_grid_and_the_halo_suit_each_view() -> None:
+    assert all(GRID * view.sixths % (6 * STRIDE) == 0 for view in VIEWS)
+    assert min(view.sixths for view in VIEWS) * TILING["halo"] >= 6 * HALO
+    assert TILING["grid"] == GRID
 
 
 def test_tiles_give_the_views_of_the_whole_image() -> None:
-    """A network that looks as far as fcn8s does: its mean over 5 × 5 cells of 32 pixels."""
+    """With a network that looks as far as fcn8s does: its mean over 11 × 11 cells of 32 pixels."""
     mix = torch.linspace(-1, 1, 21).reshape(7, 3, 1, 1).sin() * 50
 
     def far(inputs: Tensor) -> Tensor:
-        cells = F.avg_pool2d(F.conv2d(inputs - inputs.new_tensor(0.5), mix), 32)
-        return F.interpolate(F.avg_pool2d(F.pad(cells, (2, 2, 2, 2)), 5, 1), scale_factor=32)
+        cells = F.avg_pool2d(F.conv2d(inputs - 0.5, mix), STRIDE).double()
+        mean = F.avg_pool2d(F.pad(cells, (5, 5, 5, 5)), 11, 1)
+        return F.interpolate(mean, scale_factor=STRIDE)
 
-    image = noise(34, 40, 3).repeat(32, 0).repeat(32, 1)
-    whole = segment_image(with_views(far), image, Preprocessing(None))
-    halo = int(HALO * REACH)
-    tiled = segment_image(with_views(far), image, Preprocessing(None), tile=896, halo=halo)
+    image = noise(63, 70, 3).repeat(32, 0).repeat(32, 1)
+
+    def classes(tile: int, halo: int) -> UInt8:
+        return segment_image(
+            with_views(far), image, Preprocessing(None), tile=tile, halo=halo, grid=GRID
+        )
+
+    whole = classes(4096, TILING["halo"])
     assert len(np.unique(whole)) > 2
-    assert (tiled != whole).mean() < 0.03  # a tile's views are shrunk to whole cells of their own
-    narrow = segment_image(with_views(far), image, Preprocessing(None), tile=896, halo=32)
-    assert (narrow != whole).mean() > (tiled != whole).mean()
+    assert (classes(1344, TILING["halo"]) != whole).mean() < 1e-5
+    assert (classes(1344, 0) != whole).mean() > 1e-3  # so the test can tell
 
 
 @pytest.fixture
@@ -80,11 +89,10 @@ def weights(tmp_path: Path) -> Path:
     return folder
 
 
-def batch(task: str, images: Path, output: Path, weights: Path, *words: str) -> None:
+def batch(task: str, images: Path, output: Path, weights: Path, *words: str) -> Result:
     command = ["batch", task, str(images), str(output), "--weights", str(weights)]
     command += ["--engine", "inline", "--device", "cpu", "--precision", "fp32", *words]
-    done = CliRunner().invoke(main, command)
-    assert done.exit_code == 0, done.output
+    return CliRunner().invoke(main, command)
 
 
 def test_an_image_and_its_mirror_image_get_the_same_scores(tmp_path: Path, weights: Path) -> None:
@@ -96,7 +104,8 @@ def test_an_image_and_its_mirror_image_get_the_same_scores(tmp_path: Path, weigh
     scores = {}
     for words in ((), ("--tta",)):
         output = tmp_path / f"{len(words)}.csv"
-        batch("classify", images, output, weights, "--columns", "confidence", *words)
+        done = batch("classify", images, output, weights, "--columns", "confidence", *words)
+        assert done.exit_code == 0, done.output
         with output.open() as file:
             scores[words] = [float(row["confidence"]) for row in csv.DictReader(file)]
     assert scores[()][0] != scores[()][1]
@@ -109,10 +118,28 @@ def test_masks_are_made_of_the_views(tmp_path: Path, weights: Path) -> None:
     images.mkdir()
     tile = noise(90, 70, 3)
     Image.fromarray(tile).save(images / "a.png")
-    batch("segment", images, tmp_path / "masks", weights, "--tta", "--mask-format", "index")
+    words = ("--tta", "--mask-format", "index")
+    done = batch("segment", images, tmp_path / "masks", weights, *words)
+    assert done.exit_code == 0, done.output
     network = build("fcn8s").eval()
     network.load_state_dict(store.load_state(store.Store(weights).checkpoint("fcn8s")))
     with torch.inference_mode():
-        expected = segment_image(with_views(network.float()), tile, Preprocessing(None))
+        expected = segment_image(with_views(network.float()), tile, Preprocessing(None), **TILING)
     with Image.open(tmp_path / "masks" / "a.png") as mask:
         assert (np.asarray(mask) == expected).mean() > 0.99
+
+
+def test_a_lack_of_memory_is_the_machines_fault_whichever_view_it_hits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: Path
+) -> None:
+    def hungry(*_: object, **__: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(F, "interpolate", hungry)
+    monkeypatch.setattr("hw1.pipeline.inline.PAUSES", ())
+    images = tmp_path / "in"
+    images.mkdir()
+    Image.fromarray(noise(64, 64, 3)).save(images / "a.png")
+    done = batch("segment", images, tmp_path / "masks", weights, "--tta")
+    assert done.exit_code == 4
+    assert "memory ran out" in done.stderr

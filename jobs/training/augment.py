@@ -71,7 +71,7 @@ def tiles(
 
     Crops are squares with sides of ``crop[0]`` to ``crop[1]`` pixels (at most the tile's),
     turned by quarters, flipped, brighter or darker and of another contrast by up to a fifth, of
-    another saturation and tint. Returns float (N, 3, side, side), 0 to 255, and int64
+    another saturation and tint. Returns float (N, 3, side, side), about 0 to 255, and int64
     (N, side, side).
     """
     pixels, classes = [], []

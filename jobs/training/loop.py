@@ -21,6 +21,8 @@ from .state import write_state
 from .winograd import use_winograd
 
 LOG_SECONDS = 30.0
+TRAINER = 2
+"""Raised where the same recipe comes to train otherwise: no run is of two trainers."""
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Loop:
         write_state(
             self._state_path,
             {
+                "trainer": TRAINER,
                 "recipe": self.recipe.to_json(),
                 "data": self.lesson.digest,
                 "steps": self.schedule.steps,
@@ -85,6 +88,11 @@ class Loop:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` was saved. Raises InputError for another run's state."""
+        if state.get("trainer") != TRAINER:
+            raise InputError(
+                f"{self.output} holds a run of an hw1 that trains otherwise: go on with that "
+                "version, give another --output, or --overwrite"
+            )
         self.recipe.require_same(state["recipe"], self.output)
         if state["data"] != self.lesson.digest:
             raise InputError(

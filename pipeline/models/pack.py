@@ -82,7 +82,7 @@ def pack(network: nn.Module, example: Tensor, batch_size: int) -> nn.Module:
         name: torch.Size((batch_size, *shape[1:]))
         for name, shape in _shapes(network, example).items()
     }
-    fused = set(_take_out_relus(network, shapes.keys()))
+    fused = set(_take_out_relus(network, shapes.keys()))  # all of it, before they are replaced
     for name, convolution in list(_named_convolutions(network)):
         if name not in shapes:
             continue
@@ -129,7 +129,10 @@ def _shapes(network: nn.Module, example: Tensor) -> dict[str, torch.Size]:
 
 
 def _take_out_relus(network: nn.Module, names: Collection[str]) -> Iterator[str]:
-    """Those of the named convolutions that a ReLU follows, which is taken out, in place."""
+    """The convolutions that a ReLU follows, which is taken out, in place.
+
+    ``names`` are those that can do it themselves: all of torchvision's blocks can.
+    """
     for name, module in list(network.named_modules()):
         prefix = f"{name}." if name else ""
         if isinstance(module, _Bottleneck):
