@@ -300,3 +300,26 @@ def ensemble(
 
     report = train_ensemble(data, weights, members, say, **words)
     print_ensemble(report, as_json=as_json)
+
+
+@train.command()
+@click.argument("checkpoints", metavar="CHECKPOINT…", type=PathType, nargs=-1, required=True)
+@click.option(
+    "--output", type=PathType, required=True, metavar="FILE", help="The checkpoint to write."
+)
+def soup(checkpoints: tuple[Path, ...], *, output: Path) -> None:
+    """Average the weights of several checkpoints of one member.
+
+    They must have been trained on from the same weights (Wortsman et al. 2022, "Model soups"): a
+    checkpoint, and what it became with --init and another recipe, say. The input's size or scale
+    is that of the last one.
+
+    \b
+    Example:
+      hw1 train soup runs/a/fcn8s.safetensors runs/b/fcn8s.safetensors \\
+          --output runs/soup/fcn8s.safetensors
+    """
+    from ..jobs.soup import make_soup
+
+    made = make_soup(checkpoints, output)
+    click.echo(f"{output}: {made.member}, the mean of {len(checkpoints)} checkpoints")

@@ -1,0 +1,71 @@
+"""hw1 train soup: the mean of several checkpoints' weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from hw1.cli import main
+from hw1.pipeline.models.collapse import collapse
+from hw1.pipeline.models.registry import build
+from hw1.pipeline.preprocess import Preprocessing
+from hw1.weights import store
+
+
+def soup(*words: object) -> Result:
+    return CliRunner().invoke(main, ["train", "soup", *map(str, words)])
+
+
+def checkpoint(folder: Path, seed: int, member: str = "vgg16", size: int | None = 32) -> Path:
+    torch.manual_seed(seed)
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{member}.safetensors"
+    network = build(member) if size is None else collapse(build(member), size)
+    store.save(network, path, member, Preprocessing(size), {"recipe": f"seed {seed}"})
+    return path
+
+
+def test_a_soup_is_the_mean(tmp_path: Path) -> None:
+    paths = [checkpoint(tmp_path / name, seed) for seed, name in enumerate("abc")]
+    done = soup(*paths, "--output", tmp_path / "mean.safetensors")
+    assert done.exit_code == 0, done.output
+    made = store.read_checkpoint(tmp_path / "mean.safetensors")
+    assert (made.member, made.preprocessing) == ("vgg16", Preprocessing(32))
+    assert made.metadata["recipe"] == (
+        "hw1 train soup a/vgg16.safetensors b/vgg16.safetensors c/vgg16.safetensors"
+    )
+    of = [(each["digest"], each["recipe"]) for each in json.loads(made.metadata["ingredients"])]
+    assert of == [(store.read_checkpoint(p).digest, f"seed {n}") for n, p in enumerate(paths)]
+    states = [store.load_state(store.read_checkpoint(path)) for path in paths]
+    for name, tensor in store.load_state(made).items():
+        mean = torch.stack([state[name].float() for state in states]).mean(0)
+        torch.testing.assert_close(tensor.float(), mean, rtol=1e-3, atol=1e-6)
+
+
+def test_what_makes_no_soup(tmp_path: Path) -> None:
+    vgg16 = checkpoint(tmp_path / "a", 0)
+    fcn8s = checkpoint(tmp_path / "a", 0, "fcn8s", None)
+    output = tmp_path / "out.safetensors"
+    for words, error in (
+        ((vgg16,), "two checkpoints or more"),
+        ((vgg16, fcn8s), "expected one member's"),
+        ((vgg16, tmp_path / "none.safetensors"), "none.safetensors"),
+    ):
+        done = soup(*words, "--output", output)
+        assert done.exit_code == 2
+        assert error in done.stderr
+        assert not output.exists()
+    output.write_bytes(b"mine")
+    assert "exists" in soup(vgg16, vgg16, "--output", output).stderr
+    assert output.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("folder", ["", "no/such"])
+def test_a_soup_for_inputs_of_other_sizes(tmp_path: Path, folder: str) -> None:
+    small = checkpoint(tmp_path / "a", 0, "vgg19_bn_2", 32)
+    large = checkpoint(tmp_path / "b", 0, "vgg19_bn_2", 64)
+    done = soup(small, large, "--output", tmp_path / folder / "out.safetensors")
+    assert done.exit_code == 2
+    assert "other sizes" in done.stderr
