@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
 import torch
 from click.testing import CliRunner, Result
 
@@ -62,10 +61,9 @@ def test_what_makes_no_soup(tmp_path: Path) -> None:
     assert output.read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("folder", ["", "no/such"])
-def test_a_soup_for_inputs_of_other_sizes(tmp_path: Path, folder: str) -> None:
+def test_a_soup_for_inputs_of_other_sizes(tmp_path: Path) -> None:
     small = checkpoint(tmp_path / "a", 0, "vgg19_bn_2", 32)
     large = checkpoint(tmp_path / "b", 0, "vgg19_bn_2", 64)
-    done = soup(small, large, "--output", tmp_path / folder / "out.safetensors")
+    done = soup(small, large, "--output", tmp_path / "out.safetensors")
     assert done.exit_code == 2
     assert "other sizes" in done.stderr
