@@ -27,7 +27,7 @@ class View:
 
 
 VIEWS: Final = (View(6, False), View(5, True), View(4, False))
-"""Of a tile: chosen on tiles that were kept apart in training (see weights/MODEL_CARD.md)."""
+"""Of a tile. On held-out tiles three sizes gave more than one size and its mirror image."""
 
 GRID: Final = 6 * 32
 """Sides that are multiples of it are multiples of 32, the segmenters' cell, in each view too."""
