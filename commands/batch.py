@@ -78,7 +78,7 @@ def _classify_options(function: Function) -> Function:
             type=Names(),
             help="Classifiers that vote.  [default: those of ensemble.toml in --weights, else all]",
         ),
-        _tta("add each image's mirror image to the vote. More accurate, half as fast."),
+        _tta("add each image's mirror image to the vote. More accurate, in twice the time."),
         click.option("--batch-size", type=click.IntRange(1), help="Images in a forward pass."),
         click.option(
             "--top-k",
@@ -108,8 +108,8 @@ def _segment_options(function: Function) -> Function:
             help="The segmenter.",
         ),
         _tta(
-            "average three views of each image, of three sizes, one mirrored. More accurate, a "
-            "third to half as fast."
+            "average three views of each image, of three sizes, one mirrored. More accurate, in "
+            "three times the time, more for images that are cut into tiles."
         ),
         click.option(
             "--mask-format",

@@ -19,7 +19,7 @@ from .parts import commit_part
 from .plan import output_name
 from .records import Committed, Decoded, Predicted, Predictor, Shard, UInt8, Written
 from .rows import format_row
-from .views import TILING, with_views
+from .views import ONE_VIEW, TTA_VIEWS
 
 MaskFormat = Literal["rgb", "palette", "index"]
 
@@ -94,9 +94,7 @@ class MaskPredictor:
         self._work = work
         with torch.inference_mode():
             network = load(work.checkpoint)
-            ready = prepare(network, work.checkpoint.preprocessing, work.profile)
-        self._device = ready.device
-        self._network = with_views(ready.logits) if work.tta else ready.logits
+            self._ready = prepare(network, work.checkpoint.preprocessing, work.profile)
 
     def __call__(self, decoded: Decoded) -> Predicted:
         """Predict the piece's masks: uint8 (H, W) classes for each image."""
@@ -105,11 +103,12 @@ class MaskPredictor:
         from .inference import memory_faults
         from .tiles import segment_image
 
-        tiling = TILING if self._work.tta else {}
+        network, device = self._ready.logits, self._ready.device
         preprocessing = self._work.checkpoint.preprocessing
+        views = TTA_VIEWS if self._work.tta else ONE_VIEW
         with torch.inference_mode(), memory_faults():
             masks = tuple(
-                segment_image(self._network, image, preprocessing, self._device, **tiling)
+                segment_image(network, image, preprocessing, device, views=views)
                 for image in decoded.arrays
             )
         photos = decoded.arrays if self._work.overlay is not None else ()

@@ -13,12 +13,17 @@ are mixed with the first beyond the core, and these are of the next cell: 32 pix
 218. So a halo of HALO = 224 pixels, the next multiple of 32, keeps the tile's edges out of what is
 made of its core. Tiles begin at multiples of 32, where the pools of the whole image begin their
 cells. At the image's own edge a tile ends with it, since the zeros that convolutions pad with
-there are part of the result. Where a network looks at shrunk views of a tile (``views``), ``grid``
-is the least that is whole cells in each of them, and the halo is wider by as much.
+there are part of the result.
+
+Of several views (see ``views``) each is scaled from the image itself, since what was scaled twice
+is blurred. Positions are the largest view's: there tiles begin where each view has whole cells, and
+the halo is as much wider as the smallest one sees farther.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -29,6 +34,7 @@ from torch import Tensor
 
 from .preprocess import Preprocessing
 from .records import Float32, UInt8
+from .views import ONE_VIEW, View
 
 STRIDE: Final = 32
 HALO: Final = 224
@@ -48,22 +54,29 @@ def segment_image(
     preprocessing: Preprocessing,
     device: torch.device | str = "cpu",
     *,
+    views: Sequence[View] = ONE_VIEW,
     tile: int = TILE,
     halo: int = HALO,
-    grid: int = STRIDE,
 ) -> UInt8:
     """Classes, uint8 (H, W), of an RGB image, uint8 (H, W, 3), of any size from 1 × 1.
 
     ``network`` gets float32 (1, 3, h, w) on ``device``, channels last, normalised, h and w
-    multiples of ``grid``, and gives scores (1, classes, h, w) of any float type, logits say. The
-    image is scaled by ``preprocessing.scale`` (bilinear, antialiased, in 8 bits), mirrored at its
-    right and lower edge up to multiples of ``grid``, and scored whole, or in tiles where that is
-    more than tile × tile pixels, always: so the result does not depend on the memory there is. The
-    scores are enlarged to the image's size (bilinear) before the largest is chosen. Beside the
-    image, its scaled copy and the classes, memory holds one tile.
+    multiples of 32, and gives logits (1, classes, h, w) of any float type. The image is scaled
+    by ``preprocessing.scale`` (bilinear, antialiased, in 8 bits), mirrored at its right and lower
+    edge up to multiples of 32, and scored whole, or in tiles where that is more than
+    tile × tile pixels, always: so the result does not depend on the memory there is. The logits
+    are enlarged to the image's size (bilinear) before the largest is chosen. Beside the image,
+    its scaled copy and the classes, memory holds one tile.
+
+    Of several ``views``, the largest first, with as many scaled copies, the mean of their
+    probabilities decides.
     """
     height, width = image.shape[:2]
-    scaled = _scaled(image, preprocessing.scale)
+    largest, smallest = (end(view.fifths for view in views) for end in (max, min))
+    grid = STRIDE * largest // math.gcd(*(view.fifths for view in views))
+    halo = -(-halo * largest // smallest)
+    copies = {n: _scaled(image, preprocessing.scale * n / 5) for n in {v.fifths for v in views}}
+    scaled = copies[largest]
     padded = [-(-length // grid) * grid for length in scaled.shape[:2]]
     longest = max(padded) if padded[0] * padded[1] <= tile * tile else tile
     rows, columns = _Axis(height, scaled.shape[0]), _Axis(width, scaled.shape[1])
@@ -71,11 +84,36 @@ def segment_image(
     with torch.inference_mode():
         for down in spans(padded[0], longest, halo, grid):
             for across in spans(padded[1], longest, halo, grid):
-                pixels = torch.from_numpy(_window(scaled, down, across)).to(device)
-                logits = network(_normalised(pixels, preprocessing))[0].float().permute(1, 2, 0)
+                scores = []
+                for view in views:
+                    share = Fraction(view.fifths, largest)
+                    window = _window(copies[view.fifths], down.times(share), across.times(share))
+                    pixels = torch.from_numpy(window).to(device)
+                    scores.append(_seen(network, _normalised(pixels, preprocessing), view))
                 block = rows.of_core(down), columns.of_core(across)
-                classes[block[0].outputs, block[1].outputs] = _decide(logits, *block)
+                classes[block[0].outputs, block[1].outputs] = _decide(_mean(scores), *block)
     return classes
+
+
+def _seen(network: _Network, inputs: Tensor, view: View) -> Tensor:
+    """The network's logits, (1, classes, h, w), of a view's inputs, as if it weren't mirrored."""
+    if not view.mirrored:
+        return network(inputs)
+    return network(inputs.flip(3)).flip(3)
+
+
+def _mean(logits: Sequence[Tensor]) -> Tensor:
+    """Of one view its logits; of several the mean of their probabilities, (h, w, classes).
+
+    float32, at the first one's size, which is the largest.
+    """
+    if len(logits) == 1:
+        return logits[0][0].float().permute(1, 2, 0)
+    size = logits[0].shape[2:]
+    total = torch.zeros_like(logits[0], dtype=torch.float32)
+    for each in logits:
+        total += F.interpolate(each.float().softmax(1), size, mode="bilinear")
+    return (total / len(logits))[0].permute(1, 2, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +124,10 @@ class Span:
     end: int
     core_start: int
     core_end: int
+
+    def times(self, share: Fraction) -> "Span":
+        """The same part of a view whose sides are ``share`` as long: whole pixels of it."""
+        return Span(*(int(at * share) for at in astuple(self)))
 
 
 def spans(length: int, longest: int, halo: int, grid: int = STRIDE) -> Iterator[Span]:

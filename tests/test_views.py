@@ -16,7 +16,7 @@ from hw1.pipeline.models.registry import build
 from hw1.pipeline.preprocess import Preprocessing
 from hw1.pipeline.records import UInt8
 from hw1.pipeline.tiles import HALO, STRIDE, segment_image
-from hw1.pipeline.views import GRID, TILING, VIEWS, with_mirror, with_views
+from hw1.pipeline.views import TTA_VIEWS, with_mirror
 from hw1.weights import store
 
 
@@ -34,27 +34,31 @@ def test_a_classifier_sees_the_image_and_its_mirror_image() -> None:
     np.testing.assert_allclose(found, (images[:, :, 0] / 2 + images[:, :, -1] / 2).sum(1))
 
 
-def test_a_segmenters_views_are_enlarged_and_turned_back() -> None:
-    sizes = []
+def test_a_segmenters_views_are_turned_back_and_averaged() -> None:
+    """Against plain torch, on a tile that each view has whole cells of."""
+    image = noise(40, 80, 3).repeat(8, 0).repeat(8, 1)
+    mix = torch.linspace(-1, 1, 21).reshape(7, 3, 1, 1).sin()
+    seen = []
 
-    def brightness(inputs: Tensor) -> Tensor:
-        sizes.append(inputs.shape[2:])
-        return torch.stack([inputs[:, 0], -inputs[:, 0]], 1)
+    def network(inputs: Tensor) -> Tensor:
+        seen.append(tuple(inputs.shape[2:]))
+        left = torch.linspace(0, 3, inputs.shape[3])  # so that a mirror image matters
+        return F.conv2d(inputs - 0.5, 9 * mix) * left
 
-    ramp = torch.linspace(-3, 3, 384).expand(1, 3, 192, 384)
-    found = with_views(brightness)(ramp)
-    assert found.shape == (1, 2, 192, 384)
-    assert len(sizes) == len(VIEWS)
-    assert all(side % 32 == 0 for size in sizes for side in size)
-    torch.testing.assert_close(found.sum(1), torch.ones(1, 192, 384))
-    expected = brightness(ramp).softmax(1)
-    assert (found - expected).abs().max() < 0.05  # a view that stayed mirrored: 0.33 off
-
-
-def test_the_grid_and_the_halo_suit_each_view() -> None:
-    assert all(GRID * view.sixths % (6 * STRIDE) == 0 for view in VIEWS)
-    assert min(view.sixths for view in VIEWS) * TILING["halo"] >= 6 * HALO
-    assert TILING["grid"] == GRID
+    preprocessing = Preprocessing(None, 0.5)
+    classes = segment_image(network, image, preprocessing, views=TTA_VIEWS)
+    assert seen == [(192, 384), (160, 320), (128, 256)]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    total = torch.zeros(1, 7, 192, 384)
+    for view in TTA_VIEWS:
+        size = (32 * view.fifths, 64 * view.fifths)
+        inputs = F.interpolate(pixels, size, mode="bilinear", antialias=True).float() / 255
+        logits = network(inputs.flip(3)).flip(3) if view.mirrored else network(inputs)
+        total += F.interpolate(logits.softmax(1), (192, 384), mode="bilinear")
+    expected = F.interpolate(total, image.shape[:2], mode="bilinear")[0].argmax(0).numpy()
+    assert len(np.unique(expected)) > 2
+    assert (classes == expected).mean() > 0.999
+    assert (classes == segment_image(network, image, preprocessing)).mean() < 0.99
 
 
 def test_tiles_give_the_views_of_the_whole_image() -> None:
@@ -70,13 +74,24 @@ def test_tiles_give_the_views_of_the_whole_image() -> None:
 
     def classes(tile: int, halo: int) -> UInt8:
         return segment_image(
-            with_views(far), image, Preprocessing(None), tile=tile, halo=halo, grid=GRID
+            far, image, Preprocessing(None, 5 / 6), views=TTA_VIEWS, tile=tile, halo=halo
         )
 
-    whole = classes(4096, TILING["halo"])
+    whole = classes(4096, HALO)
     assert len(np.unique(whole)) > 2
-    assert (classes(1344, TILING["halo"]) != whole).mean() < 1e-5
+    assert (classes(1344, HALO) != whole).mean() < 1e-5
     assert (classes(1344, 0) != whole).mean() > 1e-3  # so the test can tell
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (150, 2), (333, 517)])
+@pytest.mark.parametrize("scale", [1.0, 0.625, 0.37])
+def test_views_of_any_size(shape: tuple[int, int], scale: float) -> None:
+    def flat(inputs: Tensor) -> Tensor:
+        assert not any(side % STRIDE for side in inputs.shape[2:])
+        return inputs.new_zeros(1, 7, *inputs.shape[2:])
+
+    classes = segment_image(flat, noise(*shape, 3), Preprocessing(None, scale), views=TTA_VIEWS)
+    assert classes.shape == shape
 
 
 @pytest.fixture
@@ -116,15 +131,15 @@ def test_an_image_and_its_mirror_image_get_the_same_scores(tmp_path: Path, weigh
 def test_masks_are_made_of_the_views(tmp_path: Path, weights: Path) -> None:
     images = tmp_path / "in"
     images.mkdir()
-    tile = noise(90, 70, 3)
+    tile = noise(12, 10, 3).repeat(8, 0).repeat(8, 1)
     Image.fromarray(tile).save(images / "a.png")
     words = ("--tta", "--mask-format", "index")
     done = batch("segment", images, tmp_path / "masks", weights, *words)
     assert done.exit_code == 0, done.output
-    network = build("fcn8s").eval()
-    network.load_state_dict(store.load_state(store.Store(weights).checkpoint("fcn8s")))
-    with torch.inference_mode():
-        expected = segment_image(with_views(network.float()), tile, Preprocessing(None), **TILING)
+    network = store.load(store.Store(weights).checkpoint("fcn8s"))
+    expected = segment_image(network, tile, Preprocessing(None), views=TTA_VIEWS)
+    single = segment_image(network, tile, Preprocessing(None))
+    assert (expected != single).mean() > 0.02  # so the test can tell
     with Image.open(tmp_path / "masks" / "a.png") as mask:
         assert (np.asarray(mask) == expected).mean() > 0.99
 
