@@ -190,13 +190,19 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += differences(old, new, f"{prefix}{key}.")
         elif old != new:
-            found.append(f"{prefix}{key} {_brief(old)}, now {_brief(new)}")
+            switch = isinstance(old, bool) or isinstance(new, bool)
+            words = [_on(value) if switch else _brief(value) for value in (old, new)]
+            found.append(f"{prefix}{key} {words[0]}, now {words[1]}")
     return found
 
 
 def now() -> str:
     """The time, UTC, as job.json has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _on(value: Any) -> str:
+    return "on" if value else "off"
 
 
 def _brief(value: Any) -> str:
