@@ -42,7 +42,11 @@ _OPTIONS: list[Decorator] = [
         metavar="PIXELS",
         help="Begin with smaller crops, which grow to --size.  [default: --size]",
     ),
-    click.option("--epoch-images", type=click.IntRange(1), help="End an epoch after so many."),
+    click.option(
+        "--epoch-images",
+        type=click.IntRange(1),
+        help="End an epoch after so many, for a kill to lose less: give more --epochs.",
+    ),
     click.option(
         "--budget",
         type=click.FloatRange(min=0, min_open=True),
@@ -88,7 +92,10 @@ def _size(default: int) -> Decorator:
 
 def _epochs(default: int) -> Decorator:
     return click.option(
-        "--epochs", type=click.IntRange(1), help=f"Passes over the images.  [default: {default}]"
+        "--epochs",
+        type=click.IntRange(1),
+        help="Passes over the images; with --epoch-images, over so many of them each.  "
+        f"[default: {default}]",
     )
 
 
@@ -108,7 +115,7 @@ def _lr(default: float) -> Decorator:
         type=click.FloatRange(min=0, min_open=True),
         default=default,
         show_default=True,
-        help="Highest learning rate of the backbone; new layers have several times that.",
+        help="Highest learning rate of the backbone; the layers behind it have several times that.",
     )
 
 
@@ -140,7 +147,7 @@ def train() -> None:
     type=click.Choice(["none", "mixup", "cutmix"]),
     default="none",
     show_default=True,
-    help="Blend images with others; pays in long schedules.",
+    help="Blend the images of half of the batches with others.",
 )
 @click.option(
     "--teacher",
@@ -218,7 +225,7 @@ def segment(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words
 def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, Any]) -> "Recipe":
     """The words of a command line, each resolved."""
     from ..jobs.training.recipe import Recipe
-    from ..pipeline.numerics import resolve_device, resolve_precision
+    from ..pipeline.numerics import cores, resolve_device, resolve_precision
 
     if words["budget"] is not None and words["epochs"] is not None:
         raise click.UsageError("--epochs and --budget both set the schedule's length: give one")
@@ -236,6 +243,7 @@ def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, An
         "freeze": freeze,
         "device": device,
         "precision": resolve_precision(words["precision"], device),
+        "threads": (words["threads"] or cores()) if device == "cpu" else None,
         "teacher": None if words.get("teacher") is None else str(words["teacher"]),
     }
     return Recipe(task=task, member=member, **{**others, **words, **resolved})

@@ -10,25 +10,28 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import InputError
+from ..pipeline.inference import memory_faults
 from ..pipeline.models.members import MEMBERS
 from ..weights import store
 from .training import initial
 from .training.budget import fit_schedule
-from .training.checkpoints import BEST, STAGES, Checkpoints
+from .training.checkpoints import BEST, HELD_OUT, STAGES, Checkpoints
 from .training.land_cover import LandCover, balanced_weights
 from .training.lesson import Lesson
 from .training.loop import Loop
 from .training.objects import Objects, Teacher
-from .training.photos import load_photos
+from .training.photos import ODD_SIDE, load_photos
 from .training.recipe import Recipe
 from .training.schedule import plan
 from .training.source import Source, find_source
-from .training.state import hold, read_state
-from .training.tiles import load_tiles
+from .training.state import hold, read_state, write_names
+from .training.tiles import Tiles, load_tiles
 
 Say = Callable[[str], None]
 
 _CALIBRATED_ON = 256
+_CALIBRATED_PIXELS = 256 * 64 * 64  # VGG's first activations of so many take 0.7 GB
+_FEWEST_CALIBRATED = 16
 _QUIET_SECONDS = 10.0
 
 
@@ -58,10 +61,11 @@ def train(recipe: Recipe, output: Path, say: Say, *, overwrite: bool = False) ->
 
     Leaves ``MEMBER.safetensors`` (the best epoch's averaged weights: a classifier's by log loss, a
     segmenter's by mIoU, of the held-out images where there are any, else the validation images),
-    the same in ``early/``, ``middle/`` and ``final/``, ``metrics.csv``, and ``state.pt``, which a
+    the same in ``early/``, ``middle/`` and ``final/``, ``metrics.csv``, ``held_out.txt`` (the files
+    of the images kept apart, where there are any), and ``state.pt``, which a
     resume needs. Raises InputError for bad images, weights or options and for a run with other
-    options in ``output``, EnvironmentFault for a full disk, Refused where another process trains
-    into it.
+    options in ``output``, EnvironmentFault for a full disk or memory, Refused where another process
+    trains into it. With ``overwrite`` an earlier run is removed when the new one can begin.
     """
     _check(recipe)
     checkpoints = Checkpoints(output, recipe, "")
@@ -75,17 +79,20 @@ def train(recipe: Recipe, output: Path, say: Say, *, overwrite: bool = False) ->
     lesson = (
         _land_cover(recipe, source, say) if _segments(recipe) else _objects(recipe, source, say)
     )
-    with hold(output):
+    with hold(output), memory_faults("give a smaller --batch-size or --size"):
+        checkpoints.sweep()
+        loop = _loop(recipe, lesson, output, say, resume=not overwrite)
         if overwrite:
             checkpoints.clear()
-        loop = _loop(recipe, lesson, output, say)
+        if apart := lesson.held_out_files:
+            write_names(output / HELD_OUT, apart)
         loop.run()
         return _report(loop)
 
 
-def _loop(recipe: Recipe, lesson: Lesson, output: Path, say: Say) -> Loop:
+def _loop(recipe: Recipe, lesson: Lesson, output: Path, say: Say, *, resume: bool) -> Loop:
     """The run where it stands: at its beginning, or where it was killed."""
-    state = read_state(output / "state.pt")
+    state = read_state(output / "state.pt") if resume else None
     torch.manual_seed(recipe.seed)
     # A resumed run has its weights in the state: what it began with may be gone.
     init = "scratch" if state else recipe.init
@@ -180,6 +187,7 @@ def _check_output(recipe: Recipe, output: Path, checkpoints: Checkpoints) -> Non
 def _land_cover(recipe: Recipe, source: Source, say: Say) -> LandCover:
     tick = _ticker("tiles", say)
     train, apart = load_tiles(source.train, warn=say, tick=tick).split(recipe.holdout)
+    _check_crops(recipe, train)
     validation = load_tiles(source.validation, warn=say, tick=tick) if source.validation else None
     return LandCover(
         train=train,
@@ -192,10 +200,22 @@ def _land_cover(recipe: Recipe, source: Source, say: Say) -> LandCover:
     )
 
 
+def _check_crops(recipe: Recipe, tiles: Tiles) -> None:
+    """Raise InputError for crops larger than a tile: they would be scaled otherwise than meant."""
+    sides = [min(mask.shape) for mask in tiles.masks]
+    least = min(range(len(sides)), key=lambda i: sides[i])
+    if recipe.crop[1] > sides[least]:
+        height, width = tiles.masks[least].shape
+        raise InputError(
+            f"--crop {recipe.crop[0]} {recipe.crop[1]}: {tiles.names[least]} has {width} × "
+            f"{height} pixels, and crops are cut from tiles: expected MOST up to {sides[least]}"
+        )
+
+
 def _objects(recipe: Recipe, source: Source, say: Say) -> Objects:
     tick = _ticker("images", say)
     size = recipe.size
-    photos = load_photos(source.train, size, every_class=True, tick=tick)
+    photos = load_photos(source.train, max(size, ODD_SIDE), every_class=True, tick=tick)
     train, apart = photos.split(recipe.holdout)
     validation = None
     if source.validation:
@@ -221,13 +241,15 @@ def _teacher(recipe: Recipe) -> Teacher | None:
     if MEMBERS[checkpoint.member].task != "classify":
         raise InputError(f"--teacher {recipe.teacher}: {checkpoint.member} is no classifier")
     network = store.load(checkpoint).to(recipe.device).requires_grad_(False)
-    return Teacher(network, checkpoint.preprocessing)
+    return Teacher(network, checkpoint.preprocessing, checkpoint.digest)
 
 
 def _samples(recipe: Recipe, lesson: Lesson) -> Tensor:
     """Normalised training images, on the CPU, to calibrate batch norms on."""
     generator = Generator().manual_seed(recipe.seed)
-    indices = torch.randperm(len(lesson), generator=generator)[:_CALIBRATED_ON].tolist()
+    most = min(_CALIBRATED_ON, _CALIBRATED_PIXELS // recipe.size**2)
+    count = max(_FEWEST_CALIBRATED, most)
+    indices = torch.randperm(len(lesson), generator=generator)[:count].tolist()
     return lesson.batch(indices, recipe.size, generator)[0].cpu()
 
 

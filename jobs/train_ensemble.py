@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..pipeline.inference import prepare
-from ..pipeline.models.members import MEMBERS
+from ..pipeline.models.members import CLASSIFIERS, MEMBERS, find_member
 from ..pipeline.numerics import cores, detect, resolve_device
 from ..weights import store
 from ..weights.ensemble import FILE, Vote, of, write_ensemble
@@ -66,10 +66,13 @@ def train_ensemble(
     """
     folder = _folder(data)
     checkpoints = _checkpoints(store.Store(weights), members)
-    photos = load_photos(folder, None, every_class=False, tick=lambda count, total: None)
-    if len(photos) < folds:
-        raise InputError(f"{folder}: {len(photos)} images, fewer than --folds {folds}")
-    labels = photos.labels.numpy()
+    path = output or weights / FILE
+    if not path.parent.is_dir():
+        raise InputError(f"--output {path}: {path.parent} is no folder: make it first")
+    photos = _at_each_size(folder, checkpoints)
+    labels = next(iter(photos.values())).labels.numpy()
+    if len(labels) < folds:
+        raise InputError(f"{folder}: {len(labels)} images, fewer than --folds {folds}")
     logits = _logits(checkpoints, photos, device, say)
     names = [checkpoint.member for checkpoint in checkpoints]
     kinds: tuple[Vote, ...] = ("logits", "probabilities")
@@ -78,7 +81,6 @@ def train_ensemble(
         (_fit(kind, names, logits, labels, rounds, folds, seed) for kind in asked),
         key=lambda fitted: fitted.cross_validated,
     )
-    path = output or weights / FILE
     scores = {
         "fitted": report.fitted,
         "cross_validated": report.cross_validated,
@@ -128,10 +130,9 @@ def _folder(data: Path) -> Path:
 
 def _checkpoints(folder: store.Store, members: Sequence[str] | None) -> list[store.Checkpoint]:
     if members is not None:
-        found = [folder.checkpoint(name) for name in dict.fromkeys(members)]
-    else:
-        found = folder.available()
-    found = [checkpoint for checkpoint in found if MEMBERS[checkpoint.member].task == "classify"]
+        names = [find_member(name, CLASSIFIERS).name for name in dict.fromkeys(members)]
+        return [folder.checkpoint(name) for name in names]
+    found = [c for c in folder.available() if MEMBERS[c.member].task == "classify"]
     if not found:
         raise InputError(
             f"no classifier's checkpoint in {folder.folder}: train one (hw1 train classify DATA "
@@ -140,9 +141,23 @@ def _checkpoints(folder: store.Store, members: Sequence[str] | None) -> list[sto
     return found
 
 
+def _at_each_size(folder: Path, checkpoints: Sequence[store.Checkpoint]) -> dict[int, Photos]:
+    """The labelled images at each side, in pixels, that a member wants them at."""
+    sides = sorted({_side(checkpoint) for checkpoint in checkpoints})
+    return {
+        side: load_photos(folder, side, every_class=False, tick=lambda *_: None).resized(side)
+        for side in sides
+    }
+
+
+def _side(checkpoint: store.Checkpoint) -> int:
+    assert checkpoint.preprocessing.size is not None, "only a segmenter's input has any size"
+    return checkpoint.preprocessing.size
+
+
 def _logits(
     checkpoints: Sequence[store.Checkpoint],
-    photos: Photos,
+    photos: Mapping[int, Photos],
     device: str,
     say: Callable[[str], None],
 ) -> Votes:
@@ -151,11 +166,10 @@ def _logits(
     profile = detect(resolved, "fp32", BATCH, cores())
     rows = []
     for checkpoint in checkpoints:
-        say(f"{checkpoint.member}: scoring {len(photos)} images")
+        images = photos[_side(checkpoint)].images
+        say(f"{checkpoint.member}: scoring {len(images)} images")
         preprocessing = checkpoint.preprocessing
         predict = prepare(store.load(checkpoint), preprocessing, profile)
-        size = preprocessing.size
-        images = (photos if size is None else photos.resized(size)).images
         pixels: NDArray[np.uint8] = images.permute(0, 2, 3, 1).contiguous().numpy()
         with torch.inference_mode():
             batches = [

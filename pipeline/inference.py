@@ -20,22 +20,20 @@ _USUAL_SIDE = 320
 
 
 @contextmanager
-def memory_faults() -> Iterator[None]:
+def memory_faults(
+    advice: str = "give a smaller --batch-size, or fewer --actors",
+) -> Iterator[None]:
     """Turn torch's lack of memory, which is the machine's fault, into EnvironmentFault."""
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise EnvironmentFault(
-            "the GPU's memory ran out: give a smaller --batch-size, or fewer --actors"
-        ) from error
+        raise EnvironmentFault(f"the GPU's memory ran out: {advice}") from error
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):
             raise
-        raise EnvironmentFault(
-            "the machine's memory ran out: give a smaller --batch-size, or fewer --actors"
-        ) from error
+        raise EnvironmentFault(f"the machine's memory ran out: {advice}") from error
 
 
 @dataclass(frozen=True)

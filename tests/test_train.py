@@ -1,6 +1,7 @@
 import csv
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hw1.cli import main
 from hw1.errors import EnvironmentFault, InputError, Refused
 from hw1.jobs.train import TrainReport, train
 from hw1.jobs.training import loop
-from hw1.jobs.training.loop import Loop
+from hw1.jobs.training.land_cover import LandCover
 from hw1.jobs.training.recipe import Recipe
 from hw1.jobs.training.state import hold, read_state
 from hw1.pipeline.models import registry
@@ -82,6 +83,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(photos: Path, tmp_path: Path) 
     # What a kill during a write leaves: a temporary file, torn.
     (tmp_path / "killed" / ".state.pt.123.tmp").write_bytes(b"PK\x03\x04 torn")
     run(tiny.recipe(photos), tmp_path / "killed")
+    assert not list((tmp_path / "killed").glob(".*.tmp"))
     run(tiny.recipe(photos), tmp_path / "whole")
     assert differences(state(tmp_path / "killed"), state(tmp_path / "whole")) == []
     for name in ("resnet152.safetensors", "final/resnet152.safetensors"):
@@ -126,20 +128,28 @@ def test_segmenters_learn_too(tiles: Path, tmp_path: Path) -> None:
 
 
 def test_growing_crops_and_short_epochs(tiles: Path, tmp_path: Path) -> None:
-    recipe = tiny.segment_recipe(tiles, size=64, epochs=4, epoch_images=8)
-    seen = []
-    train_step = Loop.train_step
+    recipe = tiny.segment_recipe(tiles, size=64, size_from=32, epochs=4, epoch_images=8)
+    sides: list[int] = []
+    seen: list[int] = []
+    batch = LandCover.batch
 
-    def watched(self: Loop, indices: list[int], generator: torch.Generator) -> float:
-        batch = self.lesson.batch
-        seen.append(len(indices))
-        assert batch(indices, 32, torch.Generator().manual_seed(0))[0].shape == (4, 3, 32, 32)
-        return train_step(self, indices, generator)
+    def watched(
+        self: LandCover, indices: list[int], side: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.extend(indices)
+        sides.append(side)
+        inputs, targets = batch(self, indices, side, generator)
+        assert inputs.shape == (4, 3, side, side)
+        return inputs, targets
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "train_step", watched)
+        patch.setattr(LandCover, "batch", watched)
         assert run(recipe, tmp_path / "run").steps == 8
-    assert seen == [4] * 8
+    assert sides == [32] * 4 + [64] * 4
+    # Two epochs are a pass over the 16 tiles, each in an order of its own.
+    first, second = seen[:16], seen[16:]
+    assert sorted(first) == sorted(second) == list(range(16))
+    assert first != second
 
 
 def test_a_run_with_other_options_is_refused(photos: Path, tmp_path: Path) -> None:
@@ -150,6 +160,43 @@ def test_a_run_with_other_options_is_refused(photos: Path, tmp_path: Path) -> No
     assert report.epochs == 2
 
 
+def test_an_earlier_run_outlives_a_new_one_that_cannot_begin(photos: Path, tmp_path: Path) -> None:
+    run(tiny.recipe(photos, epochs=1), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    for words in ({"init": str(tmp_path / "typo.safetensors")}, {"freeze": 9}):
+        with pytest.raises(InputError):
+            run(tiny.recipe(photos, **words), tmp_path, overwrite=True)
+    assert {path: path.read_bytes() for path in before} == before
+    # Its own checkpoint may be what the new one begins with.
+    begin = tmp_path / "resnet152.safetensors"
+    report = run(tiny.recipe(photos, epochs=2, init=str(begin)), tmp_path, overwrite=True)
+    assert report.epochs == 2
+
+
+def test_a_diverged_run_stops(photos: Path, tmp_path: Path) -> None:
+    recipe = tiny.recipe(photos, lr=1e30)
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step .*lower --lr than 1e\+30"):
+        run(recipe, tmp_path)
+
+
+def test_held_out_files_are_named(photos: Path, tiles: Path, tmp_path: Path) -> None:
+    run(tiny.recipe(photos, epochs=1, holdout=5), tmp_path / "photos")
+    names = (tmp_path / "photos" / "held_out.txt").read_text().splitlines()
+    assert len(names) == 5
+    assert all((photos / "train_50" / name).is_file() for name in names)
+    run(tiny.segment_recipe(tiles, epochs=1, holdout=2), tmp_path / "tiles")
+    names = (tmp_path / "tiles" / "held_out.txt").read_text().splitlines()
+    assert [name.partition("_")[2] for name in names] == ["sat.jpg", "mask.png"] * 2
+    assert all((tiles / "train" / name).is_file() for name in names)
+    run(tiny.recipe(photos, epochs=1), tmp_path / "photos", overwrite=True)
+    assert not (tmp_path / "photos" / "held_out.txt").exists()
+
+
+def test_crops_larger_than_a_tile(tiles: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--crop 24 64: 0000_sat.jpg has 48 × 48 .*up to 48"):
+        run(tiny.segment_recipe(tiles, crop=(24, 64)), tmp_path)
+
+
 def test_a_run_on_other_images_is_refused(photos: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     tiny.write_photos(data / "train", 1)
@@ -157,6 +204,18 @@ def test_a_run_on_other_images_is_refused(photos: Path, tmp_path: Path) -> None:
     (data / "train" / "0_0.png").rename(data / "train" / "0_9.png")
     with pytest.raises(InputError, match="other training images"):
         run(tiny.recipe(data, epochs=1), tmp_path / "run")
+
+
+def test_a_resume_with_another_teacher_or_judge_is_refused(photos: Path, tmp_path: Path) -> None:
+    data, teacher = tmp_path / "data", tmp_path / "teacher" / "resnet152.safetensors"
+    shutil.copytree(photos, data)
+    run(tiny.recipe(photos, epochs=1), teacher.parent)
+    taught = tiny.recipe(data, epochs=1, teacher=str(teacher))
+    run(taught, tmp_path / "run")
+    run(tiny.recipe(photos, epochs=1, seed=1), teacher.parent, overwrite=True)
+    (data / "val_50" / "0_0.png").rename(data / "val_50" / "0_9.png")
+    with pytest.raises(InputError, match="other validation images and teacher"):
+        run(taught, tmp_path / "run")
 
 
 def test_a_run_of_another_trainer_is_refused(

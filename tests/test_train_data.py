@@ -12,10 +12,11 @@ from hw1.jobs.training.photos import load_photos
 from hw1.jobs.training.source import find_source, held_out
 from hw1.jobs.training.tiles import IGNORED, Tiles, load_tiles
 from hw1.pipeline.decode import crop
+from hw1.pipeline.palette import COLOURS
 
 
-def photos_of(folder: Path, size: int | None = 32, every_class: bool = True) -> object:
-    return load_photos(folder, size, every_class=every_class, tick=lambda count, total: None)
+def photos_of(folder: Path, side: int = 32, every_class: bool = True) -> object:
+    return load_photos(folder, side, every_class=every_class, tick=lambda count, total: None)
 
 
 def tiles_of(folder: Path, warnings: list[str] | None = None) -> Tiles:
@@ -84,8 +85,18 @@ def test_photos_of_differing_sizes_become_squares(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(folder / "3_x.png")
     photos = load_photos(folder, 96, every_class=True, tick=lambda count, total: None)
     assert photos.images.shape == (51, 3, 96, 96)
-    with pytest.raises(InputError, match="differing sizes"):
-        photos_of(folder, None)
+    for name in ("3_x.png", "3_0.png", "9_0.png"):
+        pixels = photos.images[photos.names.index(name)].permute(1, 2, 0).numpy()
+        assert np.array_equal(pixels, crop(Image.open(folder / name), 96))
+
+
+def test_large_photos_are_shrunk_as_they_are_scored(tmp_path: Path) -> None:
+    fine = np.indices((200, 200)).sum(0) % 2 * 255
+    for label in range(50):
+        Image.fromarray(fine.astype(np.uint8)).save(tmp_path / f"{label}_0.png")
+    photos = load_photos(tmp_path, 64, every_class=True, tick=lambda count, total: None)
+    assert photos.images.shape == (50, 3, 64, 64)
+    assert photos.images.float().std() < 3  # grey: a pattern would be one of sampling alone
 
 
 def test_bad_photos(tmp_path: Path) -> None:
@@ -149,9 +160,10 @@ def test_unknown_pixels_teach_nothing(tiles: Path) -> None:
     from hw1.jobs.training.land_cover import LandCover, balanced_weights, soft_jaccard_loss
     from hw1.pipeline.preprocess import Preprocessing
 
-    for mask in tiles.glob("*_mask.png"):
+    for mask in sorted(tiles.glob("*_mask.png"))[:3]:
         paint(mask, (0, 0, 0), 48 * 48)
-    found = tiles_of(tiles)
+    whole = tiles_of(tiles)
+    found = Tiles(whole.names[:3], whole.images[:3], whole.masks[:3], whole.digest)
     weights = balanced_weights(found.masks)
     assert weights.tolist() == [0] * 7
     lesson = LandCover(
@@ -170,6 +182,29 @@ def test_unknown_pixels_teach_nothing(tiles: Path) -> None:
     sure = torch.zeros(2, 7, 32, 32)
     sure[:, 3] = 30
     assert float(soft_jaccard_loss(sure, targets)) == pytest.approx(0, abs=1e-6)
+
+
+def test_masks_without_classes(tiles: Path) -> None:
+    warnings: list[str] = []
+    tiles_of(tiles, warnings)
+    assert len(warnings) == 1
+    assert "no pixel of any mask is" in warnings[0]
+    assert " or " in warnings[0]
+    for mask in tiles.glob("*_mask.png"):
+        paint(mask, (0, 0, 0), 48 * 48)
+    with pytest.raises(InputError, match="no pixel of any mask has a class to learn, urban"):
+        tiles_of(tiles)
+
+
+@pytest.mark.parametrize("mode", ["index", "palette"])
+def test_masks_in_the_other_forms_that_hw1_writes(tiles: Path, mode: str) -> None:
+    expected = tiles_of(tiles).masks
+    for mask, classes in zip(sorted(tiles.glob("*_mask.png")), expected, strict=True):
+        image = Image.fromarray(classes.numpy())
+        if mode == "palette":
+            image.putpalette(COLOURS.tobytes())
+        image.save(mask)
+    assert all(torch.equal(a, b) for a, b in zip(tiles_of(tiles).masks, expected, strict=True))
 
 
 def test_rare_classes_weigh_more() -> None:

@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from hw1.cli import main
 from hw1.errors import InputError
@@ -91,6 +92,15 @@ def test_the_command(folder: Path) -> None:
     assert 'vote = "logits"' in (folder / "other.toml").read_text()
 
 
+def test_members_at_their_own_sizes_and_images_of_any(folder: Path) -> None:
+    network = tiny.TinyClassifier().eval()
+    save(network, folder / "densenet161.safetensors", "densenet161", Preprocessing(size=48), {})
+    Image.new("RGB", (30, 20)).save(folder / "data" / "val_50" / "3_x.png")
+    report = train_ensemble(folder / "data", folder, None, print)
+    assert report.images == 101
+    assert len(report.singles) == 2
+
+
 def test_bad_input(folder: Path) -> None:
     data = folder / "data" / "val_50"
     with pytest.raises(InputError, match="no member 'resnet151': did you mean resnet152"):
@@ -101,6 +111,12 @@ def test_bad_input(folder: Path) -> None:
         train_ensemble(data, folder, None, print, folds=101)
     with pytest.raises(InputError, match="no such folder"):
         train_ensemble(folder / "none", folder, None, print)
+    with pytest.raises(InputError, match="no member 'fcn8s'"):
+        train_ensemble(data, folder, ["resnet152", "fcn8s"], print)
+    said: list[str] = []
+    with pytest.raises(InputError, match="nodir is no folder"):
+        train_ensemble(data, folder, None, said.append, output=folder / "nodir" / "e.toml")
+    assert not said  # before anything was scored
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="no images"):
         train_ensemble(folder / "empty", folder, None, print)

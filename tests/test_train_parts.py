@@ -18,7 +18,7 @@ from hw1.errors import InputError
 from hw1.jobs.training import augment, grow, initial
 from hw1.jobs.training.history import History
 from hw1.jobs.training.schedule import Schedule, fit, learning_rate, plan, side
-from hw1.jobs.training.winograd import use_winograd
+from hw1.jobs.training.winograd import train_fast, use_winograd
 from hw1.pipeline.models import registry
 from hw1.pipeline.models._torchvision import models
 from hw1.pipeline.models.backbones import vgg16_features, vgg19_bn_features
@@ -131,6 +131,13 @@ def test_mixed_targets_stay_probabilities(how: augment.Mix) -> None:
         assert torch.allclose(mixed.mean((1, 2, 3)), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("how", ["mixup", "cutmix"])
+def test_about_half_of_the_batches_are_mixed(how: augment.Mix) -> None:
+    images, targets = torch.rand(8, 3, 32, 32, generator=generator()), torch.eye(8)
+    seen = [augment.mix(images, targets, how, generator(seed))[0] for seed in range(60)]
+    assert 15 < sum(not torch.equal(mixed, images) for mixed in seen) < 45
+
+
 # Winograd's convolutions
 
 
@@ -169,6 +176,20 @@ def test_winograd_stands_back() -> None:
     assert use_winograd(layer) == 1
     assert torch.equal(layer(small), expected[0])  # less than a tile
     assert torch.equal(layer.eval()(images), expected[1])
+
+
+def test_winograd_is_for_frozen_layers_too() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(80, 8, 3, padding=1)
+    frozen = nn.Sequential(layer, nn.BatchNorm2d(8)).requires_grad_(False).eval()
+    images = torch.randn(2, 80, 8, 8)
+    plain = frozen(images)
+    assert use_winograd(frozen) == 1
+    train_fast([frozen])
+    fast = frozen(images)
+    assert torch.allclose(fast, plain, atol=1e-4)
+    assert not torch.equal(fast, plain)  # so it was Winograd's method
+    assert not frozen[1].training  # its statistics stay
 
 
 # First weights
@@ -257,6 +278,19 @@ def test_torchvisions_weights_for_all_but_the_head(monkeypatch: pytest.MonkeyPat
         id(network.classifier.weight),  # type: ignore[union-attr]
         id(network.classifier.bias),  # type: ignore[union-attr]
     }
+
+
+def test_torchvisions_vgg19_bn_is_older_than_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = vgg19_bn_features().state_dict()
+    theirs = {
+        f"features.{name}": torch.full_like(value, 2)
+        for name, value in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    monkeypatch.setattr(initial, "_fetch", lambda name: theirs)
+    layers = initial.convolutions(initial.start("vgg19_bn_2", "imagenet", 32, samples).network)
+    assert layers is not None
+    assert all((value == 2).all() for value in layers.parameters())
 
 
 def test_fcn8s_begins_with_its_coarsest_prediction_alone() -> None:

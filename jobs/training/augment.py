@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 Mix = Literal["none", "mixup", "cutmix"]
+MIXED = 0.5
+"""The share of batches that are mixed: all of them would never show what is to be scored."""
 
 
 def _uniform(generator: Generator, n: int, low: float, high: float) -> Tensor:
@@ -106,9 +108,9 @@ def mix(images: Tensor, targets: Tensor, how: Mix, generator: Generator) -> tupl
     """Blend each image (N, 3, H, W) and its class probabilities (N, C) with another one's.
 
     ``mixup`` adds them up (Zhang et al. 2018, alpha 0.2), ``cutmix`` pastes a rectangle (Yun et
-    al. 2019, alpha 1); ``none`` returns both as they are.
+    al. 2019, alpha 1); ``none``, and half of the batches, are returned as they are.
     """
-    if how == "none":
+    if how == "none" or float(torch.rand((), generator=generator)) >= MIXED:
         return images, targets
     n, _, height, width = images.shape
     other = torch.randperm(n, generator=generator).to(images.device)

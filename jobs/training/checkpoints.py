@@ -9,11 +9,13 @@ from pathlib import Path
 
 from torch import nn
 
+from ...pipeline.durable import sweep
 from ...weights import store
 from .history import History
 from .recipe import Recipe
 
 BEST = "."
+HELD_OUT = "held_out.txt"
 STAGES = ("early", "middle", "final")
 
 
@@ -72,10 +74,16 @@ class Checkpoints:
         )
         return merged
 
+    def sweep(self) -> None:
+        """Remove what a kill in the middle of a write left."""
+        for stage in (BEST, *STAGES):
+            sweep(self.output / stage)
+
     def clear(self) -> None:
         """Remove what a run writes, and nothing else; its state first."""
         (self.output / "state.pt").unlink(missing_ok=True)
         (self.output / "metrics.csv").unlink(missing_ok=True)
+        (self.output / HELD_OUT).unlink(missing_ok=True)
         for stage in (BEST, *STAGES):
             self.path(stage).unlink(missing_ok=True)
         shutil.rmtree(self.output / "tensorboard", ignore_errors=True)

@@ -166,7 +166,8 @@ def _from_torchvision(network: nn.Module, member: str, samples: Samples) -> str:
         network.load_state_dict(state, strict=False)
         return f"torchvision's {name}, ImageNet"
     ours = {key.removeprefix("features."): v for key, v in state.items()}
-    layers.load_state_dict({key: ours[key] for key in layers.state_dict()})
+    # Weights older than batch norms' counters lack these; torch begins them at 0.
+    layers.load_state_dict({key: ours[key] for key in layers.state_dict() if key in ours})
     _settle(network, layers, samples)
     return f"the convolutions of torchvision's {name}, ImageNet"
 

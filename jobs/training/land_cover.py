@@ -13,8 +13,8 @@ from ...pipeline.preprocess import Preprocessing
 from ...pipeline.tiles import segment_image
 from ..metrics import count_pixels, land_scores, mean, pixel_accuracy
 from . import augment
-from .lesson import Part, normalise
-from .tiles import IGNORED, Tiles
+from .lesson import Part, digests_of, normalise
+from .tiles import IGNORED, Tiles, mask_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,14 @@ class LandCover:
         return len(self.train)
 
     @property
-    def digest(self) -> str:
+    def digests(self) -> dict[str, str]:
         """See Lesson."""
-        return self.train.digest
+        return digests_of(self.train, self.held_out, self.validation)
+
+    @property
+    def held_out_files(self) -> list[str]:
+        """See Lesson: tiles and masks."""
+        return [name for tile in self.held_out.names for name in (tile, mask_name(tile))]
 
     def batch(
         self, indices: Sequence[int], side: int, generator: Generator

@@ -19,8 +19,12 @@ class Lesson(Protocol):
         """The name of the score that decides which epoch is the best."""
 
     @property
-    def digest(self) -> str:
-        """What tells these training images from others."""
+    def digests(self) -> dict[str, str]:
+        """What decides the weights besides the recipe: a digest by what it is of, in words."""
+
+    @property
+    def held_out_files(self) -> list[str]:
+        """The files of the held-out images, by their names in the training folder."""
 
     def __len__(self) -> int:
         """The number of training images."""
@@ -38,6 +42,21 @@ class Lesson(Protocol):
 
     def score(self, network: nn.Module, part: Part) -> dict[str, float]:
         """The scores, by name, of a network in evaluation mode on the device."""
+
+
+class _Images(Protocol):
+    @property
+    def digest(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+
+def digests_of(train: _Images, held_out: _Images, validation: _Images | None) -> dict[str, str]:
+    """The digests of images that decide: validation images do where they choose the epoch."""
+    found = {"training images": train.digest}
+    if validation is not None and not len(held_out):
+        found["validation images"] = validation.digest
+    return found
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:

@@ -1,6 +1,7 @@
 """The training loop: one for photos and tiles, the same result however often it is killed."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +19,13 @@ from .lesson import Lesson, Part
 from .recipe import Recipe
 from .schedule import Schedule, learning_rate, side
 from .state import write_state
-from .winograd import use_winograd
+from .winograd import train_fast, use_winograd
 
 LOG_SECONDS = 30.0
-TRAINER = 2
+TRAINER = 3
 """Raised where the same recipe comes to train otherwise: no run is of two trainers."""
+_PASSES = 50_000
+"""Behind the epochs' seeds come those of the passes over the images."""
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Loop:
     step: int = 0
     epoch: int = 0
     history: History = field(default_factory=History)
+    order: tuple[int, list[int]] = (-1, [])  # the pass, and its images
 
     def __post_init__(self) -> None:
         self.device = torch.device(self.recipe.device)
@@ -73,7 +77,7 @@ class Loop:
             {
                 "trainer": TRAINER,
                 "recipe": self.recipe.to_json(),
-                "data": self.lesson.digest,
+                "digests": self.lesson.digests,
                 "steps": self.schedule.steps,
                 "epoch_steps": self.schedule.epoch_steps,
                 "step": self.step,
@@ -94,10 +98,13 @@ class Loop:
                 "version, give another --output, or --overwrite"
             )
         self.recipe.require_same(state["recipe"], self.output)
-        if state["data"] != self.lesson.digest:
+        ours, theirs = self.lesson.digests, state["digests"]
+        others = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+        if others:
             raise InputError(
-                f"{self.output} holds a run on other training images (names or sizes differ): "
-                "bring those back to resume it, give another --output, or --overwrite"
+                f"{self.output} holds a run with other {' and '.join(others)} (names or sizes "
+                "differ, or a checkpoint's digest): bring those back to resume it, give another "
+                "--output, or --overwrite"
             )
         self.schedule = Schedule(state["steps"], state["epoch_steps"])
         self.step, self.epoch = state["step"], state["epoch"]
@@ -120,13 +127,11 @@ class Loop:
         generator = Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout draws from the global generator
         first, end = self.step, self.schedule.epoch_end(self.epoch)
-        order = torch.randperm(len(self.lesson), generator=generator).tolist()
         self._train_mode()
         losses = torch.zeros((), dtype=torch.float64)
-        said, size = began, self.recipe.batch_size
+        said = began
         while self.step < end:
-            position = (self.step - first) * size
-            losses += self.train_step(order[position : position + size], generator)
+            losses += self.train_step(self._images(), generator)
             self.step += 1
             optimise.average(self.ema, self.network, self.step)
             if time.monotonic() - said > LOG_SECONDS:
@@ -134,10 +139,23 @@ class Loop:
                 self._say_progress(losses.item() / (self.step - first), first, said - began)
         trained = time.monotonic() - began
         self.epoch += 1
-        self._finish_epoch(losses.item() / (end - first), (end - first) * size, trained)
+        images = (end - first) * self.recipe.batch_size
+        self._finish_epoch(losses.item() / (end - first), images, trained)
+
+    def _images(self) -> list[int]:
+        """The images of the step to come: every pass over all of them has an order of its own.
+
+        An epoch may be shorter than a pass, and each image is seen all the same.
+        """
+        size = self.recipe.batch_size
+        number, position = divmod(self.step, max(1, len(self.lesson) // size))
+        if self.order[0] != number:
+            generator = Generator().manual_seed(self.recipe.seed * 100_003 + _PASSES + number)
+            self.order = number, torch.randperm(len(self.lesson), generator=generator).tolist()
+        return self.order[1][position * size : (position + 1) * size]
 
     def train_step(self, indices: list[int], generator: Generator) -> float:
-        """One step on those images; returns the loss."""
+        """One step on those images; returns the loss. Raises InputError where it's no number."""
         progress = self.schedule.progress(self.step)
         optimise.set_rate(self.optimizer, learning_rate(self.recipe, progress))
         inputs, targets = self.lesson.batch(indices, side(self.recipe, progress), generator)
@@ -146,13 +164,19 @@ class Loop:
         with self._autocast():
             logits = self.network(inputs)
         loss = self.lesson.loss(logits.float(), targets)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise InputError(
+                f"the loss is {value} at step {self.step}: training has diverged. Give a lower "
+                f"--lr than {self.recipe.lr:g}, and another --output or --overwrite"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), optimise.CLIP)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return float(loss.detach())
+        return value
 
     def _finish_epoch(self, loss: float, images: int, seconds: float) -> None:
         part: Part = "held-out" if self.lesson.has("held-out") else "validation"
@@ -198,6 +222,7 @@ class Loop:
         self.network.train()
         for layer in self.frozen:
             layer.eval()  # frozen batch norm keeps its statistics too
+        train_fast(self.frozen)
 
     def _mixed(self) -> bool:
         return self.recipe.precision != "fp32"

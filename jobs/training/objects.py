@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from ...pipeline.models.classifiers import CLASSES
 from ...pipeline.preprocess import Preprocessing
 from . import augment
-from .lesson import Part, normalise
+from .lesson import Part, digests_of, normalise
 from .photos import Photos
 
 TEMPERATURE = 2.0
@@ -21,10 +21,14 @@ _SCORED_AT_ONCE = 250
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A trained network on the device, in evaluation mode, and the input that it wants."""
+    """A trained network on the device, in evaluation mode, and the input that it wants.
+
+    ``digest`` is its checkpoint's.
+    """
 
     network: nn.Module
     preprocessing: Preprocessing
+    digest: str
 
     @torch.no_grad()
     def opinion(self, pixels: Tensor) -> Tensor:
@@ -59,9 +63,15 @@ class Objects:
         return len(self.train)
 
     @property
-    def digest(self) -> str:
+    def digests(self) -> dict[str, str]:
         """See Lesson."""
-        return self.train.digest
+        found = digests_of(self.train, self.held_out, self.validation)
+        return found | ({"teacher": self.teacher.digest} if self.teacher else {})
+
+    @property
+    def held_out_files(self) -> list[str]:
+        """See Lesson."""
+        return list(self.held_out.names)
 
     def batch(
         self, indices: Sequence[int], side: int, generator: Generator

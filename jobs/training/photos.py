@@ -14,12 +14,13 @@ from ...errors import InputError
 from ...pipeline.decode import crop
 from ...pipeline.formats import SUFFIXES
 from ...pipeline.models.classifiers import CLASSES
+from ...pipeline.records import UInt8
 from .pixels import listing, read_pixels
 from .source import fingerprint, held_out
 
 _NAME = re.compile(r"(\d+)_.+")
 ODD_SIDE = 64
-"""The side, in pixels, that images of differing sizes are kept at, if training needs no more."""
+"""The side, in pixels, that images of differing sizes are kept at to train on, if not larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,14 @@ class Photos:
 
 
 def load_photos(
-    folder: Path, size: int | None, *, every_class: bool, tick: Callable[[int, int], None]
+    folder: Path, side: int, *, every_class: bool, tick: Callable[[int, int], None]
 ) -> Photos:
     """Read a folder of ``{class}_{id}.png`` files (other images' suffixes too).
 
-    Images of one size keep it. Where sizes differ, each becomes a square of ``size`` pixels, at
-    least ODD_SIDE; with ``size`` None they must not differ. Raises InputError for no images, a
-    name without a class or with one beyond the 50, with ``every_class`` for a class without
-    images, and for a file that cannot be read. ``tick`` gets how many images of how many are read.
+    Images of one size, not above ``side``, keep it. Else each becomes a square of ``side`` pixels
+    when it's read, by the pipeline's own resize. Raises InputError for no images, a name without a
+    class or with one beyond the 50, with ``every_class`` for a class without images, and for a
+    file that cannot be read. ``tick`` gets how many images of how many are read.
     """
     paths = sorted(path for path in folder.iterdir() if _is_image(path))
     if not paths:
@@ -73,14 +74,15 @@ def load_photos(
     labels = _labels(folder, paths)
     if every_class:
         _check_classes(folder, labels)
-    pixels = []
+    pixels: list[UInt8] = []
+    squares = False
     for count, path in enumerate(paths):
         tick(count, len(paths))
-        pixels.append(read_pixels(path))
-    if len({array.shape for array in pixels}) > 1:
-        if size is None:
-            raise InputError(f"{folder}: images of differing sizes; expected one size for all")
-        pixels = [crop(array, max(size, ODD_SIDE)) for array in pixels]
+        array = read_pixels(path)
+        differs = bool(pixels) and array.shape != pixels[0].shape
+        if not squares and (differs or max(array.shape[:2]) > side):
+            squares, pixels = True, [crop(earlier, side) for earlier in pixels]
+        pixels.append(crop(array, side) if squares else array)
     return Photos(
         tuple(path.name for path in paths),
         _stack(pixels),
@@ -115,5 +117,5 @@ def _check_classes(folder: Path, labels: list[int]) -> None:
         )
 
 
-def _stack(arrays: "Iterable[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]") -> Tensor:
+def _stack(arrays: Iterable[UInt8]) -> Tensor:
     return torch.from_numpy(np.stack(list(arrays))).permute(0, 3, 1, 2).contiguous()

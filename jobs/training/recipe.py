@@ -63,7 +63,7 @@ class Recipe:
 
     @property
     def head_lr(self) -> float:
-        """What multiplies ``lr`` for the layers behind the backbone, which begin at random."""
+        """What multiplies ``lr`` behind the backbone, where ImageNet weights have no part."""
         if self.init == "scratch":
             return 1.0
         return 5.0 if self.task == "classify" else 4.0

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,12 @@ def hold(output: Path) -> Iterator[None]:
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write the state (tensors, numbers, strings, and lists and dicts of these)."""
     replace_file(path, lambda temporary: torch.save(state, temporary))
+
+
+def write_names(path: Path, names: Sequence[str]) -> None:
+    """Write a list of files' names, a line each."""
+    content = "".join(f"{name}\n" for name in names).encode(errors="surrogateescape")
+    replace_file(path, lambda temporary: temporary.write_bytes(content))
 
 
 def read_state(path: Path) -> dict[str, Any] | None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...pipeline.formats import SUFFIXES
-from ...pipeline.palette import FOREIGN, classes_of
+from ...pipeline.palette import FOREIGN, NAMES, UNKNOWN
+from ..maskfile import read_mask
 from .pixels import listing, read_pixels
 from .source import fingerprint, held_out
 
@@ -49,14 +50,16 @@ def load_tiles(
 ) -> Tiles:
     """Read every ``NAME_sat.jpg`` of a folder and its ``NAME_mask.png``.
 
-    A few pixels whose colour is no class are ignored, with a warning; raises InputError for many
-    of them, for no tiles, for masks that are missing, of another size or that cannot be read.
+    Masks may be in any form that hw1 writes. A few pixels whose colour is no class are ignored,
+    with a warning, as there is of classes without a pixel; raises InputError for many of them, for
+    masks without any class, for no tiles, for masks that are missing, of another size or that
+    cannot be read.
     ``tick`` gets how many tiles of how many are read.
     """
     paths = sorted(path for path in folder.glob("*_sat.*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise InputError(f"{folder}: no tiles, files named NAME_sat.jpg beside NAME_mask.png")
-    masks = [path.with_name(path.stem.removesuffix("_sat") + "_mask.png") for path in paths]
+    masks = [path.with_name(mask_name(path.name)) for path in paths]
     missing = [mask.name for mask in masks if not mask.is_file()]
     if missing:
         raise InputError(f"{folder}: {len(missing)} tiles have no mask: {listing(missing)}")
@@ -64,12 +67,18 @@ def load_tiles(
     for count, (path, mask) in enumerate(zip(paths, masks, strict=True)):
         tick(count, len(paths))
         images.append(torch.from_numpy(read_pixels(path).copy()).permute(2, 0, 1).contiguous())
-        classes.append(torch.from_numpy(classes_of(read_pixels(mask))))
+        classes.append(torch.from_numpy(read_mask(mask)[0]))
     names = tuple(path.name for path in paths)
     tiles = Tiles(names, images, classes, fingerprint([*paths, *masks]))
     _check_sizes(folder, tiles)
     _check_colours(folder, tiles, warn)
+    _check_classes(folder, tiles, warn)
     return tiles
+
+
+def mask_name(tile: str) -> str:
+    """The name of a tile's mask: ``0010_mask.png`` for ``0010_sat.jpg``."""
+    return Path(tile).stem.removesuffix("_sat") + "_mask.png"
 
 
 def _check_sizes(folder: Path, tiles: Tiles) -> None:
@@ -102,3 +111,15 @@ def _check_colours(folder: Path, tiles: Tiles, warn: Callable[[str], None]) -> N
     if pixels > FEW * total:
         raise InputError(f"{text}. Are these masks in the seven colours of hw1's?")
     warn(f"{text}. They are left out of the loss")
+
+
+def _check_classes(folder: Path, tiles: Tiles, warn: Callable[[str], None]) -> None:
+    seen = {value for mask in tiles.masks for value in torch.unique(mask).tolist()}
+    absent = [name for value, name in enumerate(NAMES[:UNKNOWN]) if value not in seen]
+    if len(absent) == UNKNOWN:
+        raise InputError(
+            f"{folder}: no pixel of any mask has a class to learn, {', '.join(NAMES[:UNKNOWN])}: "
+            "all are unknown"
+        )
+    if absent:
+        warn(f"{folder}: no pixel of any mask is {' or '.join(absent)}")

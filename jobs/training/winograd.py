@@ -6,6 +6,7 @@ torch's CPU convolutions in fp32 are direct ones. Winograd's minimal filtering F
 the CPU time so, on a core with AVX512 and no bf16, the results equal to 1e-5 of their range.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -79,6 +80,14 @@ def use_winograd(network: nn.Module) -> int:
     for layer in layers:
         layer.__class__ = WinogradConv2d  # the same weights under the same names
     return len(layers)
+
+
+def train_fast(frozen: Iterable[nn.Module]) -> None:
+    """Let the Winograd convolutions in frozen layers, which are in evaluation mode, be fast too."""
+    for layer in frozen:
+        for part in layer.modules():
+            if isinstance(part, WinogradConv2d):
+                part.train()
 
 
 class _Convolution(torch.autograd.Function):
