@@ -65,7 +65,9 @@ def main():
     done = 0
     with torch.no_grad():
         for images in loader:
-            logits = F.interpolate(network(images.to(device)), (height, width), mode="bilinear")
+            means = F.avg_pool2d(network(images.to(device)), preprocessing.cell)
+            logits = F.interpolate(means, scale_factor=preprocessing.cell, mode="bilinear")
+            logits = F.interpolate(logits, (height, width), mode="bilinear")
             for classes in logits.argmax(1).cpu().numpy():
                 mask = Image.fromarray(COLOURS[classes])
                 mask.save(args.masks / f"{paths[done].stem}.png")

@@ -101,7 +101,8 @@ def describe(preprocessing: Preprocessing) -> str:
     plain = preprocessing.mean == (0.0, 0.0, 0.0) and preprocessing.std == (1.0, 1.0, 1.0)
     size = preprocessing.size
     form = f"{size} × {size}" if size else f"any size, at scale {preprocessing.scale:g}"
-    return f"{form}, {'not normalised' if plain else 'normalised'}"
+    cell = f", logits even over cells of {preprocessing.cell}" if preprocessing.cell > 1 else ""
+    return f"{form}, {'not normalised' if plain else 'normalised'}{cell}"
 
 
 def _entry(store: Store, member: Member, weights: Mapping[str, float]) -> Entry:

@@ -8,12 +8,12 @@ Why tiles give what the whole image would. A logit of fcn8s depends on the pixel
     after them         convolutions 3 × 3 at stride 32: fcn8s has two, fcn32s three.  64, 96
     upward             transposed convolutions whose kernel is their stride: nothing.      0
 
-(The branches of fcn8s at strides 8 and 16 see less.) Where logits are enlarged, a core's last ones
-are mixed with the first beyond the core, and these are of the next cell: 32 pixels more, 186 and
-218. So a halo of HALO = 224 pixels, the next multiple of 32, keeps the tile's edges out of what is
-made of its core. Tiles begin at multiples of 32, where the pools of the whole image begin their
-cells. At the image's own edge a tile ends with it, since the zeros that convolutions pad with
-there are part of the result.
+(The branches of fcn8s at strides 8 and 16 see less.) Where logits are enlarged, or made even over
+cells of up to 32, a core's last ones are mixed with the first beyond the core, and these are of the
+next cell: 32 pixels more, 186 and 218. So a halo of HALO = 224 pixels, the next multiple of 32,
+keeps the tile's edges out of what is made of its core. Tiles begin at multiples of 32, where the
+pools of the whole image begin their cells. At the image's own edge a tile ends with it, since the
+zeros that convolutions pad with there are part of the result.
 
 Of several views (see ``views``) each is scaled from the image itself, since what was scaled twice
 is blurred. Positions are the largest view's: there tiles begin where each view has whole cells, and
@@ -89,7 +89,8 @@ def segment_image(
                     share = Fraction(view.fifths, largest)
                     window = _window(copies[view.fifths], down.times(share), across.times(share))
                     pixels = torch.from_numpy(window).to(device)
-                    scores.append(_seen(network, _normalised(pixels, preprocessing), view))
+                    logits = _seen(network, _normalised(pixels, preprocessing), view)
+                    scores.append(evened(logits, preprocessing.cell))
                 block = rows.of_core(down), columns.of_core(across)
                 classes[block[0].outputs, block[1].outputs] = _decide(_mean(scores), *block)
     return classes
@@ -100,6 +101,17 @@ def _seen(network: _Network, inputs: Tensor, view: View) -> Tensor:
     if not view.mirrored:
         return network(inputs)
     return network(inputs.flip(3)).flip(3)
+
+
+def evened(logits: Tensor, cell: int) -> Tensor:
+    """Logits (N, C, h, w) as the means of cells of cell × cell, enlarged again (bilinear).
+
+    h and w are multiples of ``cell``; of 1, the logits are what is returned.
+    """
+    if cell == 1:
+        return logits
+    means = F.avg_pool2d(logits.float(), cell)
+    return F.interpolate(means, scale_factor=float(cell), mode="bilinear")
 
 
 def _mean(logits: Sequence[Tensor]) -> Tensor:

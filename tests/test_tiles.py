@@ -111,6 +111,22 @@ def test_it_does_what_plain_torch_does(shape: tuple[int, int], scale: float) -> 
     assert_decides(classes, plain(network, image, preprocessing))
 
 
+@pytest.mark.parametrize("cell", [8, 32])
+def test_logits_even_over_cells(cell: int) -> None:
+    """What FCN8s's last layer fills in blocks: nothing of a block's own pattern is left."""
+    random = torch.Generator().manual_seed(0)
+    values = torch.randn(1, 7, 128 // cell, 96 // cell, generator=random)
+    blocks = values.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
+    pattern = torch.randn(cell, cell, generator=random)
+    blocks = blocks + (pattern - pattern.mean()).repeat(128 // cell, 96 // cell)
+    expected = F.interpolate(values, (128, 96), mode="bilinear")
+    preprocessing = Preprocessing(None, cell=cell)
+    image = random_image(128, 96)
+    assert_decides(segment_image(lambda _: blocks, image, preprocessing), expected[0])
+    different = segment_image(lambda _: blocks, image, Preprocessing(None))
+    assert (different != expected[0].argmax(0).numpy()).mean() > 0.05  # so the test can tell
+
+
 @settings(deadline=None, max_examples=20)
 @given(
     height=st.integers(1, 200),
@@ -131,11 +147,15 @@ def test_tiles_of_any_size_cover_each_pixel_once(
 
 
 @pytest.mark.parametrize("tap", [0, 2])
-@pytest.mark.parametrize(("shape", "scale"), [((490, 570), 1.0), ((687, 590), 0.83)])
-def test_the_halo_hides_the_tiles_edges(shape: tuple[int, int], scale: float, tap: int) -> None:
+@pytest.mark.parametrize(
+    ("shape", "scale", "cell"), [((490, 570), 1.0, 1), ((687, 590), 0.83, 1), ((690, 600), 0.8, 32)]
+)
+def test_the_halo_hides_the_tiles_edges(
+    shape: tuple[int, int], scale: float, cell: int, tap: int
+) -> None:
     network = distant(tap)
     image = random_image(*shape)
-    preprocessing = Preprocessing(None, scale, IMAGENET_MEAN, IMAGENET_STD)
+    preprocessing = Preprocessing(None, scale, IMAGENET_MEAN, IMAGENET_STD, cell)
     whole = segment_image(network, image, preprocessing)
     assert len(np.unique(whole)) > 2
     assert np.array_equal(segment_image(network, image, preprocessing, tile=512), whole)

@@ -207,6 +207,23 @@ def test_masks_in_the_other_forms_that_hw1_writes(tiles: Path, mode: str) -> Non
     assert all(torch.equal(a, b) for a, b in zip(tiles_of(tiles).masks, expected, strict=True))
 
 
+def test_weights_do_not_make_rare_classes_likelier() -> None:
+    from hw1.jobs.training.land_cover import balanced_cross_entropy
+
+    # One pixel in eight is of class 4, and nothing tells which: the best logits say just that.
+    targets = torch.tensor([1, 1, 1, 4, 1, 1, 1, 1]).view(1, 2, 4)
+    weights = torch.tensor([0, 0.5, 0, 0, 3.0, 0, 0])
+    logits = torch.zeros(1, 7, 1, 1, requires_grad=True)
+    optimiser = torch.optim.SGD([logits], lr=1.0)
+    for _ in range(500):
+        optimiser.zero_grad()
+        balanced_cross_entropy(logits.expand(1, 7, 2, 4), targets, weights).backward()
+        optimiser.step()
+    chances = logits.detach().flatten().softmax(0)
+    assert chances[1] / chances[4] == pytest.approx(7, rel=0.01)
+    assert chances[[0, 2, 3, 5, 6]].max() < 0.01
+
+
 def test_rare_classes_weigh_more() -> None:
     from hw1.jobs.training.land_cover import balanced_weights
 

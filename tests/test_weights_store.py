@@ -17,6 +17,7 @@ from hw1.pipeline.models.registry import build, layout
 from hw1.pipeline.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from hw1.weights import files
 from hw1.weights.ensemble import of, write_ensemble
+from hw1.weights.metadata import preprocessing_from_json, preprocessing_to_json
 from hw1.weights.store import SHIPPED, Store, load, load_state, read_checkpoint, save
 
 OURS = Preprocessing(48, 1.0, IMAGENET_MEAN, IMAGENET_STD)
@@ -137,6 +138,20 @@ class TestPreprocessing:
         with pytest.raises(InputError, match=message) as caught:
             Store(tmp_path).checkpoint("vgg16")
         assert str(path) in str(caught.value)
+
+    def test_a_segmenters_cell(self, tmp_path: Path) -> None:
+        for cell in (1, 8):
+            preprocessing = Preprocessing(None, 0.5, IMAGENET_MEAN, IMAGENET_STD, cell)
+            text = preprocessing_to_json(preprocessing)
+            assert ("cell" in text) == (cell > 1)  # what was written before there were cells
+            assert preprocessing_from_json(text, "fcn8s") == preprocessing
+        for member, cell in (("fcn8s", "3"), ("fcn8s", "8.0"), ("vgg16", "8")):
+            size = "null" if member == "fcn8s" else "48"
+            text = '{"size": %s, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1], "cell": %s}'
+            metadata = {"preprocessing": text % (size, cell)}
+            files.write({"a": torch.ones(1)}, tmp_path / f"{member}.safetensors", metadata)
+            with pytest.raises(InputError, match="cell must be 1, or of a segmenter one of 1, 2"):
+                Store(tmp_path).checkpoint(member)
 
     def test_a_segmenter_has_no_size(self, tmp_path: Path) -> None:
         text = '{"size": 48, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}'

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MIN_SIZE = 32  # five pools by two leave one pixel
+CELLS = (1, 2, 4, 8, 16, 32)  # what divides a segmenter's input
 
 
 def reference_preprocessing(member: str) -> Preprocessing:
@@ -23,8 +24,11 @@ def reference_preprocessing(member: str) -> Preprocessing:
 
 
 def preprocessing_to_json(preprocessing: Preprocessing) -> str:
-    """One line of JSON: size, scale, mean, std."""
-    return json.dumps(asdict(preprocessing))
+    """One line of JSON: size, scale, mean, std; and cell where it is more than 1."""
+    fields = asdict(preprocessing)
+    if preprocessing.cell == 1:
+        del fields["cell"]
+    return json.dumps(fields)
 
 
 def preprocessing_from_json(text: str, member: str) -> Preprocessing:
@@ -36,6 +40,7 @@ def preprocessing_from_json(text: str, member: str) -> Preprocessing:
             scale=float(fields["scale"]),
             mean=_triple(fields["mean"]),
             std=_triple(fields["std"]),
+            cell=fields.get("cell", 1),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
@@ -58,7 +63,11 @@ def _fault(preprocessing: Preprocessing, member: str) -> str | None:
         return "a number isn't finite"
     if preprocessing.scale <= 0 or min(preprocessing.std) <= 0:
         return "scale and std must be above 0"
-    if MEMBERS[member].task == "segment":
+    segments = MEMBERS[member].task == "segment"
+    cell = preprocessing.cell
+    if not isinstance(cell, int) or cell not in (CELLS if segments else (1,)):
+        return f"cell must be 1, or of a segmenter one of {', '.join(map(str, CELLS))}"
+    if segments:
         return None if size is None else "size must be null for a segmenter"
     if not isinstance(size, int) or size < MIN_SIZE:
         return f"size must be a whole number of pixels, at least {MIN_SIZE}"

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from ...pipeline.palette import NAMES, UNKNOWN
 from ...pipeline.preprocess import Preprocessing
-from ...pipeline.tiles import segment_image
+from ...pipeline.tiles import evened, segment_image
 from ..metrics import count_pixels, land_scores, mean, pixel_accuracy
 from . import augment
 from .lesson import Part, digests_of, normalise
@@ -61,10 +61,11 @@ class LandCover:
         return normalise(images, self.preprocessing), classes
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Weighted cross entropy, and half of one minus the soft IoU of the batch's classes."""
+        """Balanced cross entropy, and half of one minus the soft IoU of the batch's classes."""
         if bool((targets == IGNORED).all()):
             return logits.sum() * 0.0  # cross entropy would be 0 / 0
-        entropy = F.cross_entropy(logits, targets, self.class_weights, ignore_index=IGNORED)
+        logits = evened(logits, self.preprocessing.cell)
+        entropy = balanced_cross_entropy(logits, targets, self.class_weights)
         return entropy + 0.5 * soft_jaccard_loss(logits, targets)
 
     def has(self, part: Part) -> bool:
@@ -102,6 +103,18 @@ def balanced_weights(masks: Sequence[Tensor]) -> Tensor:
     weights = torch.where(share > 0, share.clamp(min=1e-3).rsqrt(), 0.0)
     weights = weights / (weights * share).sum().clamp(min=1e-12)
     return torch.cat([weights, torch.zeros(1, dtype=torch.float64)]).float()
+
+
+def balanced_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Cross entropy in which rare classes weigh more, and are not believed more often for it.
+
+    Weights w alone teach softmax(logits) to be w · p over its sum, p the classes' chances, and so
+    to see rare classes where there are none. Here the logits plus log w are taught that, so the
+    logits stay those of p (as in Menon et al. 2021, "Long-tail learning via logit adjustment").
+    At least one target must be a class.
+    """
+    shift = weights.where(weights > 0, 1.0).log().view(-1, 1, 1)
+    return F.cross_entropy(logits + shift, targets, weights, ignore_index=IGNORED)
 
 
 def soft_jaccard_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from ...pipeline.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 Task = Literal["classify", "segment"]
 
 
+# The stride of a segmenter's finest predictions.
+_CELL = {"fcn8s": 8, "fcn32s": 32}
 _NOT_OPTIONS = {"task", "member", "data", "validation"}
 _OPTIONS_OF_OTHERS = {
     "classify": {"crop", "score_scale"},
@@ -59,7 +61,8 @@ class Recipe:
         """What the checkpoints' metadata carries: how pixels become this network's input."""
         if self.task == "classify":
             return Preprocessing(self.size, 1.0, IMAGENET_MEAN, IMAGENET_STD)
-        return Preprocessing(None, self.score_scale, IMAGENET_MEAN, IMAGENET_STD)
+        cell = _CELL[self.member]
+        return Preprocessing(None, self.score_scale, IMAGENET_MEAN, IMAGENET_STD, cell)
 
     @property
     def head_lr(self) -> float:
