@@ -140,8 +140,10 @@ def test_packing_keeps_the_function(kind: str, dtype: torch.dtype) -> None:
     # A residual's sum is rounded once less: a last place here and there.
     close = 1e-5 if dtype == torch.float32 else 2**-6
     assert (before - after).abs().max() <= close * before.abs().max()
-    assert any(isinstance(module, PackedConv2d) for module in packed.modules())
-    assert not any(isinstance(module, nn.Conv2d) for module in packed.modules())
+    # A processor without AVX512 has no bf16 kernels to pack for: there it stays as it is.
+    can = dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert any(isinstance(module, PackedConv2d) for module in packed.modules()) == can
+    assert any(isinstance(module, nn.Conv2d) for module in packed.modules()) != can
 
 
 def test_what_is_not_packed_keeps_its_relu() -> None:
