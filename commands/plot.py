@@ -107,6 +107,7 @@ def tsne(
     metavar="DIR",
     help="Folder of true masks, paired with the images by name: 0010_mask.png is 0010_sat.jpg's.",
 )
+@click.option("--tta", is_flag=True, help="Draw the masks that batch segment gives with --tta.")
 @options.INCLUDE
 @options.EXCLUDE
 @_DEVICE
@@ -116,6 +117,7 @@ def masks(
     *,
     checkpoints: tuple[Path, ...],
     truth: Path | None,
+    tta: bool,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     device: "DeviceChoice",
@@ -138,6 +140,7 @@ def masks(
         output=output,
         checkpoints=checkpoints,
         truth=truth,
+        tta=tta,
         device=device,
         include=include,
         exclude=exclude,

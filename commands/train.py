@@ -6,117 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..pipeline.models.members import CLASSIFIERS, SEGMENTERS
-from . import options
-from .options import Decorator, Function, Names, PathType, decorate
+from . import options, train_options
+from .options import Names, PathType
 
 if TYPE_CHECKING:
     from ..jobs.training.recipe import Recipe
-
-_OPTIONS: list[Decorator] = [
-    click.option(
-        "--validation",
-        type=PathType,
-        metavar="DIR",
-        help="Images to score on.  [default: the folder val* in DATA, or beside it]",
-    ),
-    click.option(
-        "--output",
-        type=PathType,
-        required=True,
-        metavar="DIR",
-        help="Where the checkpoints and the run's state go; can be given as --weights later.",
-    ),
-    click.option("--overwrite", is_flag=True, help="Discard the earlier run in --output."),
-    click.option(
-        "--init",
-        default="imagenet",
-        show_default=True,
-        metavar="imagenet|scratch|FILE",
-        help="First weights: torchvision's (fetched), random ones, or those of a file: a "
-        "checkpoint of this member, or VGG16's convolutions for members that have them or grow "
-        "from them (vgg19_bn).",
-    ),
-    click.option(
-        "--size-from",
-        type=int,
-        metavar="PIXELS",
-        help="Begin with smaller crops, which grow to --size.  [default: --size]",
-    ),
-    click.option(
-        "--epoch-images",
-        type=click.IntRange(1),
-        help="End an epoch after so many, for a kill to lose less: give more --epochs.",
-    ),
-    click.option(
-        "--budget",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="MINUTES",
-        help="Instead of --epochs: measure some steps, and fit the schedule into this time.",
-    ),
-    click.option(
-        "--freeze",
-        type=click.IntRange(0),
-        metavar="BLOCKS",
-        help="First blocks that stay as they begin.  [default: 2 of VGG's with weights given, "
-        "else 0]",
-    ),
-    click.option(
-        "--holdout",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        help="Training images kept apart: they, not the validation images, choose the best epoch.",
-    ),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-    options.device("Where to train; auto: on a GPU where there is one."),
-    options.PRECISION,
-    click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: all]"),
-    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-]
-
-
-def _common(function: Function) -> Function:
-    return decorate(function, *_OPTIONS)
-
-
-def _size(default: int) -> Decorator:
-    return click.option(
-        "--size",
-        type=int,
-        default=default,
-        show_default=True,
-        metavar="PIXELS",
-        help="Side of the network's input.",
-    )
-
-
-def _epochs(default: int) -> Decorator:
-    return click.option(
-        "--epochs",
-        type=click.IntRange(1),
-        help="Passes over the images; with --epoch-images, over so many of them each.  "
-        f"[default: {default}]",
-    )
-
-
-def _batch_size(default: int) -> Decorator:
-    return click.option(
-        "--batch-size",
-        type=click.IntRange(1),
-        default=default,
-        show_default=True,
-        help="Images in a step.",
-    )
-
-
-def _lr(default: float) -> Decorator:
-    return click.option(
-        "--lr",
-        type=click.FloatRange(min=0, min_open=True),
-        default=default,
-        show_default=True,
-        help="Highest learning rate of the backbone; the layers behind it have several times that.",
-    )
 
 
 @click.group()
@@ -131,10 +25,10 @@ def train() -> None:
 @train.command()
 @click.argument("data", type=PathType)
 @click.option("--member", type=click.Choice(CLASSIFIERS), required=True, help="The network.")
-@_size(64)
-@_epochs(12)
-@_batch_size(64)
-@_lr(0.01)
+@train_options.size(64)
+@train_options.epochs(12)
+@train_options.batch_size(64)
+@train_options.learning_rate(0.01)
 @click.option(
     "--smoothing",
     type=click.FloatRange(0, 1, max_open=True),
@@ -155,7 +49,7 @@ def train() -> None:
     metavar="FILE",
     help="A classifier's checkpoint whose probabilities are learnt beside the labels.",
 )
-@_common
+@train_options.common
 def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words: Any) -> None:
     """Train a classifier on DATA.
 
@@ -183,7 +77,7 @@ def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **word
     show_default=True,
     help="The network.",
 )
-@_size(256)
+@train_options.size(256)
 @click.option(
     "--crop",
     type=(int, int),
@@ -198,10 +92,10 @@ def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **word
     help="What tiles are enlarged by to be scored, here and by batch segment.  [default: the "
     "middle of --crop to --size, rounded up to a sixteenth]",
 )
-@_epochs(12)
-@_batch_size(8)
-@_lr(1e-4)
-@_common
+@train_options.epochs(12)
+@train_options.batch_size(8)
+@train_options.learning_rate(1e-4)
+@train_options.common
 def segment(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words: Any) -> None:
     """Train a segmenter on DATA.
 

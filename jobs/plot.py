@@ -15,6 +15,7 @@ from ..pipeline.find import Found, find
 from ..pipeline.palette import FOREIGN, UNKNOWN, colours_of
 from ..pipeline.records import Float32, Rejection, UInt8
 from ..pipeline.shard import shards
+from ..pipeline.views import ONE_VIEW, TTA_VIEWS, View
 from ..weights.store import Checkpoint, Store, load, read_checkpoint
 from .figures import check_output, draw_pictures
 from .layers import LayerOutputs, find_layer
@@ -56,6 +57,7 @@ class MasksSpec:
     output: Path
     checkpoints: tuple[Path, ...]
     truth: Path | None = None
+    tta: bool = False
     device: DeviceChoice = "auto"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -115,7 +117,8 @@ def plot_tsne(spec: TsneSpec) -> Plotted:
 def plot_masks(spec: MasksSpec) -> Plotted:
     """Draw images, their true masks where ``truth`` is given, and each checkpoint's masks.
 
-    Images named ``*_mask.*`` are masks, and passed over. Raises InputError for more than
+    With ``tta`` they are those of ``batch segment --tta``, of three views. Images named
+    ``*_mask.*`` are masks, and passed over. Raises InputError for more than
     MOST_ROWS images, one that can't be decoded or has no truth, a checkpoint of no segmenter.
     """
     check_output(spec.output)
@@ -130,13 +133,14 @@ def plot_masks(spec: MasksSpec) -> Plotted:
             )
     device = numerics.resolve_device(spec.device)
     photos = [_photo(found.root / planned.image_id) for planned in found.images]
+    views = TTA_VIEWS if spec.tta else ONE_VIEW
     columns = {"image": [_shrunk(photo) for photo in photos]}
     if truth:
         columns["truth"] = [_true_picture(truth[key]) for key in keys]
     for number, checkpoint in enumerate(checkpoints, 1):
-        title = title_of(checkpoint)
+        title = title_of(checkpoint, tta=spec.tta)
         title = f"{title} ({number})" if title in columns else title
-        columns[title] = list(_mask_pictures(checkpoint, photos, device))
+        columns[title] = list(_mask_pictures(checkpoint, photos, device, views))
     rows = list(zip(*columns.values(), strict=True))
     draw_pictures(rows, keys, list(columns), spec.output)
     return Plotted(len(photos))
@@ -173,13 +177,17 @@ def _true_masks(folder: Path, keys: Sequence[str]) -> dict[str, Path]:
     return masks
 
 
-def title_of(checkpoint: Checkpoint) -> str:
-    """A checkpoint's name, its folder's too (``early/fcn8s``), and below it what it tells."""
+def title_of(checkpoint: Checkpoint, *, tta: bool = False) -> str:
+    """A checkpoint's name, its folder's too (``early/fcn8s``), and below it what it tells.
+
+    Its mIoU is that of one view: with ``tta`` it's left out.
+    """
     path = checkpoint.path.absolute()
     title = f"{path.parent.name}/{path.stem}"
     scores = checkpoint.scores
     told = [f"epoch {scores['epoch']:.0f}"] if "epoch" in scores else []
-    told += [f"mIoU {scores['miou']:.4f}"] if "miou" in scores else []
+    told += [f"mIoU {scores['miou']:.4f}"] if "miou" in scores and not tta else []
+    told += ["--tta"] if tta else []
     return "\n".join([title, ", ".join(told)]) if told else title
 
 
@@ -191,7 +199,10 @@ def _photo(path: Path) -> UInt8:
 
 
 def _mask_pictures(
-    checkpoint: Checkpoint, photos: Sequence[UInt8], device: numerics.Device
+    checkpoint: Checkpoint,
+    photos: Sequence[UInt8],
+    device: numerics.Device,
+    views: Sequence[View],
 ) -> Iterator[UInt8]:
     import torch
 
@@ -203,7 +214,9 @@ def _mask_pictures(
     with torch.inference_mode():
         ready = prepare(load(checkpoint), checkpoint.preprocessing, profile)
         for photo in photos:
-            classes = segment_image(ready.logits, photo, checkpoint.preprocessing, ready.device)
+            classes = segment_image(
+                ready.logits, photo, checkpoint.preprocessing, ready.device, views=views
+            )
             yield colours_of(_thinned(classes))
 
 

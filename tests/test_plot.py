@@ -186,6 +186,7 @@ def test_titles_say_which_checkpoint_it_is():
     path = Path("run/early/fcn8s.safetensors")
     checkpoint = Checkpoint("fcn8s", path, "", Preprocessing(size=None), metadata, 1)
     assert title_of(checkpoint) == "early/fcn8s\nepoch 3, mIoU 0.6123"
+    assert title_of(checkpoint, tta=True) == "early/fcn8s\nepoch 3, --tta"
     assert title_of(replace(checkpoint, metadata={})) == "early/fcn8s"
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from hw1.cli import main
 from hw1.pipeline.models.registry import build
+from hw1.pipeline.palette import colours_of
 from hw1.pipeline.preprocess import Preprocessing
 from hw1.pipeline.records import UInt8
 from hw1.pipeline.tiles import HALO, STRIDE, segment_image
-from hw1.pipeline.views import TTA_VIEWS, with_mirror
+from hw1.pipeline.views import ONE_VIEW, TTA_VIEWS, with_mirror
 from hw1.weights import store
 
 
@@ -142,6 +143,32 @@ def test_masks_are_made_of_the_views(tmp_path: Path, weights: Path) -> None:
     assert (expected != single).mean() > 0.02  # so the test can tell
     with Image.open(tmp_path / "masks" / "a.png") as mask:
         assert (np.asarray(mask) == expected).mean() > 0.99
+
+
+def test_a_figure_shows_the_masks_of_the_views(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: Path
+) -> None:
+    tile = noise(12, 10, 3).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(tile).save(tmp_path / "a.png")
+    drawn: list[UInt8] = []
+    titles: list[str] = []
+
+    def note(rows: list[list[UInt8]], names: object, columns: list[str], path: object) -> None:
+        drawn.append(rows[0][1])
+        titles.append(columns[1])
+
+    monkeypatch.setattr("hw1.jobs.plot.draw_pictures", note)
+    words = ["plot", "masks", str(tmp_path / "a.png"), str(tmp_path / "figure.png")]
+    words += ["--checkpoint", str(weights / "fcn8s.safetensors"), "--device", "cpu"]
+    for more in ([], ["--tta"]):
+        done = CliRunner().invoke(main, [*words, *more])
+        assert done.exit_code == 0, done.output
+    network = store.load(store.Store(weights).checkpoint("fcn8s"))
+    for picture, views in zip(drawn, (ONE_VIEW, TTA_VIEWS), strict=True):
+        expected = colours_of(segment_image(network, tile, Preprocessing(None), views=views))
+        assert (picture == expected).all(2).mean() > 0.99
+    assert (drawn[0] != drawn[1]).any(2).mean() > 0.02
+    assert titles == ["weights/fcn8s", "weights/fcn8s\n--tta"]
 
 
 def test_a_lack_of_memory_is_the_machines_fault_whichever_view_it_hits(

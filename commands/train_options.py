@@ -1,0 +1,117 @@
+"""The options that hw1 train classify and hw1 train segment have in common."""
+
+import click
+
+from . import options
+from .options import Decorator, Function, PathType, decorate
+
+_OPTIONS: list[Decorator] = [
+    click.option(
+        "--validation",
+        type=PathType,
+        metavar="DIR",
+        help="Images to score on.  [default: the folder val* in DATA, or beside it]",
+    ),
+    click.option(
+        "--output",
+        type=PathType,
+        required=True,
+        metavar="DIR",
+        help="Where the checkpoints and the run's state go; can be given as --weights later.",
+    ),
+    click.option("--overwrite", is_flag=True, help="Discard the earlier run in --output."),
+    click.option(
+        "--init",
+        default="imagenet",
+        show_default=True,
+        metavar="imagenet|scratch|FILE",
+        help="First weights: torchvision's (fetched), random ones, or those of a file: a "
+        "checkpoint of this member, or VGG16's convolutions for members that have them or grow "
+        "from them (vgg19_bn).",
+    ),
+    click.option(
+        "--size-from",
+        type=int,
+        metavar="PIXELS",
+        help="Begin with smaller crops, which grow to --size.  [default: --size]",
+    ),
+    click.option(
+        "--epoch-images",
+        type=click.IntRange(1),
+        help="End an epoch after so many, for a kill to lose less: give more --epochs.",
+    ),
+    click.option(
+        "--budget",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="MINUTES",
+        help="Instead of --epochs: measure some steps, and fit the schedule into this time.",
+    ),
+    click.option(
+        "--freeze",
+        type=click.IntRange(0),
+        metavar="BLOCKS",
+        help="First blocks that stay as they begin.  [default: 2 of VGG's with weights given, "
+        "else 0]",
+    ),
+    click.option(
+        "--holdout",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Training images kept apart: they, not the validation images, choose the best epoch.",
+    ),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    options.device("Where to train; auto: on a GPU where there is one."),
+    options.PRECISION,
+    click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: all]"),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+]
+
+
+def common(function: Function) -> Function:
+    """Those whose defaults are the same for both."""
+    return decorate(function, *_OPTIONS)
+
+
+def size(default: int) -> Decorator:
+    """``--size``, with a default in pixels."""
+    return click.option(
+        "--size",
+        type=int,
+        default=default,
+        show_default=True,
+        metavar="PIXELS",
+        help="Side of the network's input.",
+    )
+
+
+def epochs(default: int) -> Decorator:
+    """``--epochs``; the default is told, and applied where ``--budget`` isn't given either."""
+    return click.option(
+        "--epochs",
+        type=click.IntRange(1),
+        help="Passes over the images; with --epoch-images, over so many of them each.  "
+        f"[default: {default}]",
+    )
+
+
+def batch_size(default: int) -> Decorator:
+    """``--batch-size``, in images."""
+    return click.option(
+        "--batch-size",
+        type=click.IntRange(1),
+        default=default,
+        show_default=True,
+        help="Images in a step.",
+    )
+
+
+def learning_rate(default: float) -> Decorator:
+    """``--lr``, of the backbone."""
+    return click.option(
+        "--lr",
+        type=click.FloatRange(min=0, min_open=True),
+        default=default,
+        show_default=True,
+        help="Highest learning rate of the backbone; the layers behind it have several times that.",
+    )
