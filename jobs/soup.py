@@ -9,6 +9,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -38,12 +39,18 @@ def make_soup(paths: Sequence[Path], output: Path) -> Checkpoint:
     _require_shapes(checkpoints, states)
     metadata = {
         "recipe": shlex.join(["hw1", "train", "soup", *map(_name, paths)]),
-        "ingredients": json.dumps(
-            [{"digest": c.digest, "recipe": c.metadata.get("recipe", "")} for c in checkpoints]
-        ),
+        "ingredients": json.dumps([_ingredient(checkpoint) for checkpoint in checkpoints]),
     }
     save(_mean(states), output, last.member, last.preprocessing, metadata)
     return read_checkpoint(output)
+
+
+def _ingredient(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a soup tells of a checkpoint in it; of one that is a soup, its ingredients too."""
+    told = {"digest": checkpoint.digest, "recipe": checkpoint.metadata.get("recipe", "")}
+    if "ingredients" in checkpoint.metadata:
+        return told | {"ingredients": json.loads(checkpoint.metadata["ingredients"])}
+    return told
 
 
 def _mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

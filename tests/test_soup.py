@@ -43,6 +43,19 @@ def test_a_soup_is_the_mean(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor.float(), mean, rtol=1e-3, atol=1e-6)
 
 
+def test_a_soup_of_a_soup_tells_all_its_recipes(tmp_path: Path) -> None:
+    paths = [checkpoint(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    (tmp_path / "inner").mkdir()
+    inner = tmp_path / "inner" / "vgg16.safetensors"
+    for words in ((*paths, "--output", inner), (inner, paths[1], "--output", tmp_path / "outer")):
+        assert soup(*words).exit_code == 0
+    metadata = store.read_checkpoint(tmp_path / "outer", "vgg16").metadata
+    first, second = json.loads(metadata["ingredients"])
+    assert [each["recipe"] for each in first["ingredients"]] == ["seed 0", "seed 1"]
+    assert second["recipe"] == "seed 1"
+    assert "ingredients" not in second
+
+
 def test_what_makes_no_soup(tmp_path: Path) -> None:
     vgg16 = checkpoint(tmp_path / "a", 0)
     fcn8s = checkpoint(tmp_path / "a", 0, "fcn8s", None)
