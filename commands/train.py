@@ -92,6 +92,18 @@ def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **word
     help="What tiles are enlarged by to be scored, here and by batch segment.  [default: the "
     "middle of --crop to --size, rounded up to a sixteenth]",
 )
+@click.option(
+    "--colours",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="How much crops change in brightness, contrast, saturation and tint: 0 leaves them.",
+)
+@click.option(
+    "--dropout",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="The share of fcn8s's wide features that each step does without.  [default: 0.5]",
+)
 @train_options.epochs(12)
 @train_options.batch_size(8)
 @train_options.learning_rate(1e-4)
@@ -113,6 +125,10 @@ def segment(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words
     if words["score_scale"] is None:
         words["score_scale"] = -(-32 * size // sum(crop)) / 16 if sum(crop) > 0 else 1.0
     model = words.pop("model")
+    if words["dropout"] is None:
+        words["dropout"] = 0.5 if model == "fcn8s" else 0.0
+    elif words["dropout"] and model != "fcn8s":
+        raise click.UsageError(f"--dropout is for fcn8s; {model} has no such layers")
     _run(_recipe("segment", model, data, 12, words), output, overwrite, as_json)
 
 
@@ -128,7 +144,8 @@ def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, An
     if freeze is None:
         has_vgg = member.startswith(("vgg", "fcn"))
         freeze = 2 if has_vgg and words["init"] != "scratch" else 0
-    others = {"crop": (1, 1), "score_scale": 1.0, "smoothing": 0.0, "mix": "none", "teacher": None}
+    others = {"crop": (1, 1), "score_scale": 1.0, "colours": 0.0, "dropout": 0.0}
+    others |= {"smoothing": 0.0, "mix": "none", "teacher": None}
     resolved = {
         "data": str(data),
         "validation": None if words["validation"] is None else str(words["validation"]),

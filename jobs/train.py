@@ -18,7 +18,7 @@ from .training.budget import fit_schedule
 from .training.checkpoints import BEST, HELD_OUT, STAGES, Checkpoints
 from .training.land_cover import LandCover, balanced_weights
 from .training.lesson import Lesson
-from .training.loop import Loop
+from .training.loop import Loop, require_same_run
 from .training.objects import Objects, Teacher
 from .training.photos import ODD_SIDE, load_photos
 from .training.recipe import Recipe
@@ -96,7 +96,13 @@ def _loop(recipe: Recipe, lesson: Lesson, output: Path, say: Say, *, resume: boo
     torch.manual_seed(recipe.seed)
     # A resumed run has its weights in the state: what it began with may be gone.
     init = "scratch" if state else recipe.init
-    begun = initial.start(recipe.member, init, recipe.size, lambda: _samples(recipe, lesson))
+    begun = initial.start(
+        recipe.member,
+        init,
+        recipe.size,
+        lambda: _samples(recipe, lesson),
+        dropout=recipe.dropout,
+    )
     loop = Loop(
         recipe=recipe,
         lesson=lesson,
@@ -176,7 +182,7 @@ def _check_output(recipe: Recipe, output: Path, checkpoints: Checkpoints) -> Non
     """Raise InputError before anything is read, where ``output`` holds something else."""
     state = read_state(output / "state.pt")
     if state is not None:
-        recipe.require_same(state["recipe"], output)
+        require_same_run(state, recipe, output)
     elif checkpoints.path(BEST).exists():
         raise InputError(
             f"{checkpoints.path(BEST)} is there, and no run's state beside it: give another "
@@ -194,6 +200,7 @@ def _land_cover(recipe: Recipe, source: Source, say: Say) -> LandCover:
         held_out=apart,
         validation=validation,
         crop=recipe.crop,
+        colours=recipe.colours,
         preprocessing=recipe.preprocessing,
         device=torch.device(recipe.device),
         class_weights=balanced_weights(train.masks).to(recipe.device),

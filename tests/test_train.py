@@ -335,6 +335,8 @@ def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
     assert "--size-from" in refused(*classify, "--size-from", "50")
     assert "keep fewer apart" in refused(*classify, "--holdout", "150")
     assert "no such folder" in refused("classify", str(tmp_path / "no"), "--member", "resnet152")
+    dropping = ("segment", str(photos), "--model", "fcn32s", "--dropout", "0.5")
+    assert "--dropout is for fcn8s" in refused(*dropping)
     assert "resnet152" in refused("classify", str(photos), "--member", "resnet")
     assert not (tmp_path / "out").exists()
 
@@ -344,4 +346,5 @@ def test_a_recipe_spells_out_its_command(tmp_path: Path) -> None:
     assert command.startswith(f"hw1 train segment {tmp_path.name} --model fcn8s")
     assert "--init 'vgg 16.safetensors'" in command
     assert "--crop 24 48" in command
+    assert "--colours 1.0 --dropout 0.5" in command
     assert "--mix" not in command

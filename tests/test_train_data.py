@@ -167,7 +167,7 @@ def test_unknown_pixels_teach_nothing(tiles: Path) -> None:
     weights = balanced_weights(found.masks)
     assert weights.tolist() == [0] * 7
     lesson = LandCover(
-        found, found, None, (32, 48), Preprocessing(None), torch.device("cpu"), weights
+        found, found, None, (32, 48), 1.0, Preprocessing(None), torch.device("cpu"), weights
     )
     _, targets = lesson.batch([0, 1], 32, torch.Generator().manual_seed(0))
     assert (targets == IGNORED).all()

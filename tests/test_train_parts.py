@@ -119,6 +119,14 @@ def test_tiles_get_another_tint_and_saturation() -> None:
     assert max(spreads) > 1.25
 
 
+def test_tiles_keep_their_colours_where_that_is_asked_for() -> None:
+    classes = torch.zeros(32, 32, dtype=torch.uint8)
+    image = torch.tensor([50, 100, 150], dtype=torch.uint8).view(3, 1, 1).expand(3, 32, 32)
+    for seed in range(10):
+        pixels, _ = augment.tiles([image], [classes], (32, 32), 32, generator(seed), 0.0)
+        assert torch.allclose(pixels[0], image.float(), atol=1e-3)
+
+
 @pytest.mark.parametrize("how", ["none", "mixup", "cutmix"])
 def test_mixed_targets_stay_probabilities(how: augment.Mix) -> None:
     images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 32, 32)
@@ -324,11 +332,11 @@ def test_freezing_two_blocks(member: str, frozen: set[str]) -> None:
         initial.freeze(network, 99)
 
 
-def test_half_of_the_heads_features_are_dropped_in_training_alone(tmp_path: Path) -> None:
+def test_features_of_the_head_are_dropped_in_training_alone(tmp_path: Path) -> None:
     begun = tmp_path / "fcn8s.safetensors"
     store.save(build("fcn8s"), begun, "fcn8s", Preprocessing(None), {})
     for init in ("scratch", str(begun)):
-        network = initial.start("fcn8s", init, 32, samples).network
+        network = initial.start("fcn8s", init, 32, samples, dropout=0.5).network
         dropouts = [layer for layer in network.modules() if isinstance(layer, nn.Dropout)]
         assert [layer.p for layer in dropouts] == [0.5, 0.5]
     plain = build("fcn8s")
@@ -337,6 +345,8 @@ def test_half_of_the_heads_features_are_dropped_in_training_alone(tmp_path: Path
     with torch.inference_mode():
         assert not torch.equal(network(inputs), network(inputs))
         assert torch.equal(network.eval()(inputs), plain.eval()(inputs))
+        kept = initial.start("fcn8s", str(begun), 32, samples, dropout=0.0).network
+        assert torch.equal(kept(inputs), kept(inputs))
 
 
 # What a run keeps

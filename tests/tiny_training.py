@@ -91,6 +91,8 @@ def recipe(data: Path, **changes: object) -> recipes.Recipe:
         "size_from": 32,
         "crop": (1, 1),
         "score_scale": 1.0,
+        "colours": 1.0,
+        "dropout": 0.5,
         "epochs": 3,
         "epoch_images": None,
         "budget": None,

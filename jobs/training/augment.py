@@ -30,15 +30,16 @@ def _colours(images: Tensor, generator: Generator, strength: float) -> Tensor:
     return ((images - mean) * factors[0] + mean) * factors[1]
 
 
-def _light(images: Tensor, generator: Generator) -> Tensor:
-    """Change each image's saturation by up to a half, each channel by up to a tenth.
+def _light(images: Tensor, generator: Generator, strength: float) -> Tensor:
+    """Change each image's saturation by up to ``strength``, each channel by up to a fifth of it.
 
     Land of one class has another tint in another season or haze, and few tiles show few of them.
     """
     n, device = len(images), images.device
     grey = images.mean(1, keepdim=True)
-    saturation = _uniform(generator, n, 0.5, 1.5).view(-1, 1, 1, 1).to(device)
-    tint = _uniform(generator, 3 * n, 0.9, 1.1).view(-1, 3, 1, 1).to(device)
+    saturation = _uniform(generator, n, 1 - strength, 1 + strength).view(-1, 1, 1, 1).to(device)
+    least, most = 1 - strength / 5, 1 + strength / 5
+    tint = _uniform(generator, 3 * n, least, most).view(-1, 3, 1, 1).to(device)
     return ((images - grey) * saturation + grey) * tint
 
 
@@ -68,13 +69,14 @@ def tiles(
     crop: tuple[int, int],
     side: int,
     generator: Generator,
+    colours: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Crops at random of tiles uint8 (3, H, W) and their masks (H, W), shrunk to ``side``.
 
     Crops are squares with sides of ``crop[0]`` to ``crop[1]`` pixels (at most the tile's),
     turned by quarters, flipped, brighter or darker and of another contrast by up to a fifth, of
-    another saturation and tint. Returns float (N, 3, side, side), about 0 to 255, and int64
-    (N, side, side).
+    another saturation and tint, each ``colours`` as much as that. Returns float
+    (N, 3, side, side), about 0 to 255, and int64 (N, side, side).
     """
     pixels, classes = [], []
     for image, mask in zip(images, masks, strict=True):
@@ -95,7 +97,7 @@ def tiles(
         piece, truth = piece.rot90(turns, (2, 3)), truth.rot90(turns, (2, 3))
         pixels.append(piece.flip(3) if flip else piece)
         classes.append((truth.flip(3) if flip else truth)[:, 0])
-    lit = _light(_colours(torch.cat(pixels), generator, 0.2), generator)
+    lit = _light(_colours(torch.cat(pixels), generator, 0.2 * colours), generator, 0.5 * colours)
     return lit, torch.cat(classes).long()
 
 

@@ -35,14 +35,14 @@ class Start:
     origin: str
 
 
-def start(member: str, init: str, size: int, samples: Samples) -> Start:
+def start(member: str, init: str, size: int, samples: Samples, *, dropout: float = 0.0) -> Start:
     """Build a member and give it its first weights.
 
     ``init`` is ``imagenet``, ``scratch``, or a file: a checkpoint of this member, or VGG16's
     convolutions (of a checkpoint of vgg16, or ``features.N.weight`` alone) for members that have
     them or grow from them. A vgg19_bn comes collapsed for ``size`` × ``size`` pixels: the same
-    function with fewer weights. Raises InputError for a file that doesn't fit, and where
-    torchvision's weights cannot be had.
+    function with fewer weights. ``dropout`` is fcn8s's, in training. Raises InputError for a file
+    that doesn't fit, and where torchvision's weights cannot be had.
     """
     network = build(member)
     _start_segmenter(network)
@@ -52,7 +52,7 @@ def start(member: str, init: str, size: int, samples: Samples) -> Start:
         origin = "random weights"
     else:
         network, origin = _from_file(network, member, Path(init), samples)
-    _drop_out(network)
+    _drop_out(network, dropout)
     return Start(collapse(network, size), origin)
 
 
@@ -142,15 +142,15 @@ def _start_segmenter(network: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
-def _drop_out(network: nn.Module) -> None:
-    """Drop half of what the two wide layers of FCN8s's head give, in training.
+def _drop_out(network: nn.Module, share: float) -> None:
+    """Drop so much of what the two wide layers of FCN8s's head give, in training.
 
     As Long, Shelhamer & Darrell 2015 do behind fc6 and fc7, VGG16's layers that these stand for.
     It has no weights, and isn't part of the network that predicts.
     """
     if isinstance(network, FCN8s):
         for index in (1, 3):
-            network.to_pool5_predict[index] = nn.Sequential(nn.ReLU(), nn.Dropout(0.5))
+            network.to_pool5_predict[index] = nn.Sequential(nn.ReLU(), nn.Dropout(share))
 
 
 def _from_torchvision(network: nn.Module, member: str, samples: Samples) -> str:

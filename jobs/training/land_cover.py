@@ -21,6 +21,7 @@ from .tiles import IGNORED, Tiles, mask_name
 class LandCover:
     """Crops of tiles of ``crop[0]`` to ``crop[1]`` pixels a side, and their masks.
 
+    ``colours`` is how much of the full change of colours they undergo.
     ``class_weights`` is float32 (7,), on the device. Pixels of class 6, unknown, teach nothing.
     """
 
@@ -28,6 +29,7 @@ class LandCover:
     held_out: Tiles
     validation: Tiles | None
     crop: tuple[int, int]
+    colours: float
     preprocessing: Preprocessing
     device: torch.device
     class_weights: Tensor
@@ -56,6 +58,7 @@ class LandCover:
             self.crop,
             side,
             generator,
+            self.colours,
         )
         classes[classes >= UNKNOWN] = IGNORED
         return normalise(images, self.preprocessing), classes

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,20 @@ from .state import write_state
 from .winograd import train_fast, use_winograd
 
 LOG_SECONDS = 30.0
-TRAINER = 3
-"""Raised where the same recipe comes to train otherwise: no run is of two trainers."""
+TRAINER = 4
+"""Raised where the same recipe comes to train otherwise, or has other words: no run is of two."""
 _PASSES = 50_000
 """Behind the epochs' seeds come those of the passes over the images."""
+
+
+def require_same_run(state: Mapping[str, Any], recipe: Recipe, output: Path) -> None:
+    """Raise InputError where ``output`` holds the state of another trainer's or recipe's run."""
+    if state.get("trainer") != TRAINER:
+        raise InputError(
+            f"{output} holds a run of an hw1 that trains otherwise: go on with that "
+            "version, give another --output, or --overwrite"
+        )
+    recipe.require_same(state["recipe"], output)
 
 
 @dataclass
@@ -92,12 +102,7 @@ class Loop:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` was saved. Raises InputError for another run's state."""
-        if state.get("trainer") != TRAINER:
-            raise InputError(
-                f"{self.output} holds a run of an hw1 that trains otherwise: go on with that "
-                "version, give another --output, or --overwrite"
-            )
-        self.recipe.require_same(state["recipe"], self.output)
+        require_same_run(state, self.recipe, self.output)
         ours, theirs = self.lesson.digests, state["digests"]
         others = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
         if others:

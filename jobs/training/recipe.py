@@ -17,7 +17,7 @@ Task = Literal["classify", "segment"]
 _CELL = {"fcn8s": 8, "fcn32s": 32}
 _NOT_OPTIONS = {"task", "member", "data", "validation"}
 _OPTIONS_OF_OTHERS = {
-    "classify": {"crop", "score_scale"},
+    "classify": {"crop", "score_scale", "colours", "dropout"},
     "segment": {"smoothing", "mix", "teacher"},
 }
 
@@ -29,7 +29,9 @@ class Recipe:
     Sizes are in pixels, ``budget`` in minutes. ``freeze`` counts the network's first blocks that
     stay as they began. ``size_from`` is the side of the first step's crops, which grows to
     ``size`` over the schedule. ``crop`` is the range of sides that a crop of a tile has before it
-    is shrunk to that, and ``score_scale`` what tiles are scored at; both say nothing of photos.
+    is shrunk to that, ``score_scale`` what tiles are scored at, ``colours`` how much of the full
+    change of colours they undergo, and ``dropout`` the share of fcn8s's wide features that a step
+    does without; these say nothing of photos.
     """
 
     task: Task
@@ -42,6 +44,8 @@ class Recipe:
     size_from: int
     crop: tuple[int, int]
     score_scale: float
+    colours: float
+    dropout: float
     epochs: int
     epoch_images: int | None
     budget: float | None
