@@ -193,7 +193,7 @@ def _classify(words: dict[str, Any], *, dry_run: bool) -> None:
     from ..jobs.spec import ClassifySpec
 
     as_json = words.pop("as_json")
-    columns = words.pop("columns") or ()
+    columns = tuple(dict.fromkeys(words.pop("columns") or ()))
     unknown = [name for name in columns if name not in ("confidence", "agreement")]
     if unknown:
         raise click.BadParameter(

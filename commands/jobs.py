@@ -36,7 +36,7 @@ def list_jobs(folder: Path, as_json: bool) -> None:
     here = Path.cwd()
     for view in views:
         about = view.description
-        path = Path(about["output"])
+        path = view.output
         table.add_row(
             escape(str(path.relative_to(here) if path.is_relative_to(here) else path)),
             about["task"],
@@ -63,7 +63,7 @@ def show(path: Path, as_json: bool) -> None:
     about = job.description
     lines = {
         "command": command_line(about["command"]),
-        "output": about["output"],
+        "output": str(job.output),
         "state": job.state,
         "images": f"{job.done} of {job.planned} done, {job.rejected} rejected",
         "began": f"{about['began']} on {about['host']}, last change {about['updated']}",

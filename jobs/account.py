@@ -1,13 +1,13 @@
 """Conservation: each planned image stands once among the rows or the rejections."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EnvironmentFault
 from ..pipeline.parts import part_digest, part_path, read_rejections
 from ..pipeline.records import Committed, Planned, Rejection
-from ..pipeline.rows import read_rows
+from ..pipeline.rows import format_row, join_rows, read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,13 @@ class ShardAccount:
     entry: Committed
     rows: list[list[str]]
     rejections: list[Rejection]
+
+
+def rejected_csv(rejections: Iterable[Rejection]) -> bytes:
+    """The content of rejected.csv."""
+    rows = [format_row(("image_id", "reason", "detail"))]
+    rows.extend(format_row((r.image_id, r.reason, r.detail)) for r in rejections)
+    return join_rows(rows)
 
 
 def account_shard(job: Path, entry: Committed, plan: Sequence[Planned]) -> ShardAccount:

@@ -30,7 +30,7 @@ class ClassifyJob:
         if spec.scores is not None:
             require_pyarrow()
             _require_writable_file(spec.scores, "--scores")
-            if spec.scores.absolute() == spec.output.absolute():
+            if spec.scores.resolve() == spec.output.resolve():
                 raise InputError(f"--scores {spec.scores}: that is OUT.csv; give another name")
         store = Store.at(spec.weights)
         self._ensemble = store.ensemble(spec.members)
@@ -71,15 +71,19 @@ class ClassifyJob:
             **({"tta": True} if self.spec.tta else {}),
         }
 
-    def check_names(self, images: Sequence[Planned]) -> None:
+    def check_names(self, root: Path, images: Sequence[Planned]) -> None:
         """Names cannot clash: all rows go to one file."""
 
     def earlier(self, folder: JobFolder) -> frozenset[Path]:
         """OUT.csv and the scores of the job that the folder describes."""
         if not folder.exists():
             return frozenset()
-        scores = folder.read().get("decides", {}).get("scores")
-        return frozenset({self.spec.output.absolute(), *([Path(scores)] if scores else [])})
+        description = folder.read()
+        scores = description["decides"].get("scores")
+        found = {self.spec.output.absolute()}
+        if scores and folder.lies_where_written(description):
+            found.add(Path(scores))
+        return frozenset(found)
 
     def check_weights(self) -> None:
         """Read the checkpoints whole; raise InputError where one is damaged or doesn't fit."""
@@ -94,6 +98,9 @@ class ClassifyJob:
                     f"{path} exists, and no job folder says that hw1 wrote it: give another "
                     "name, or remove it"
                 )
+
+    def prepare(self) -> None:
+        """Nothing: the outputs are written in the end."""
 
     def work(self, root: Path, job: Path, profile: Profile) -> ClassifyWork:
         """What is done to each shard."""

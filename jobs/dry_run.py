@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import Hw1Error
-from ..pipeline.find import find
+from ..pipeline.find import Found, find
 from ..pipeline.numerics import Profile
 from ..pipeline.records import Decoded, Planned, Shard
-from .engines import Inline
+from .engines import Inline, refuse_ray_options
 from .folder import JobFolder, job_path
 from .job import Job
 from .profile import choose_profile
@@ -57,6 +57,7 @@ def dry_run(job: Job) -> DryRun:
     Raises InputError for what cannot be planned: no images, an unknown member.
     """
     spec = job.spec
+    refuse_ray_options(spec)
     folder = JobFolder(job_path(job.task, spec.output.absolute()))
     found = find(spec.source, spec.include, spec.exclude, (*job.outputs, folder.path))
     profile = choose_profile(job, Inline(spec.actors or 1), recorded=None)
@@ -78,7 +79,7 @@ def dry_run(job: Job) -> DryRun:
         state=_state(folder),
         seconds=seconds,
         sample=sample,
-        problems=_problems(job, folder, found.images),
+        problems=_problems(job, folder, found),
     )
 
 
@@ -89,15 +90,15 @@ def _state(folder: JobFolder) -> str:
     return f"a job is there: {folder.read()['state']}{running}"
 
 
-def _problems(job: Job, folder: JobFolder, images: list[Planned]) -> tuple[str, ...]:
+def _problems(job: Job, folder: JobFolder, found: Found) -> tuple[str, ...]:
     def check_names() -> None:
-        job.check_names(images)
+        job.check_names(found.root, found.images)
 
     def check_begun() -> None:
         if folder.exists() and not job.spec.overwrite:
             refuse_other(job, folder.read()["decides"])
         else:
-            job.check_free(images, job.earlier(folder))
+            job.check_free(found.images, job.earlier(folder))
 
     problems = []
     for check in (check_names, check_begun):

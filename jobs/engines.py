@@ -87,8 +87,8 @@ class OnRay:
 @contextmanager
 def start(spec: JobSpec) -> Iterator[Engine]:
     """The engine that the job asks for, started; stopped when the context ends."""
+    refuse_ray_options(spec)
     if spec.engine == "inline":
-        _refuse_ray_options(spec)
         yield Inline()
         return
     from ..pipeline.engine import RayEngine, RayOptions
@@ -113,8 +113,8 @@ def _say(text: str) -> None:
     click.echo(f"hw1: {text}", err=True)  # print would take stdout where stderr is closed
 
 
-def _refuse_ray_options(spec: JobSpec) -> None:
-    """An option that would do nothing is a mistake of the user's."""
+def refuse_ray_options(spec: JobSpec) -> None:
+    """Raise InputError for options of Ray's without Ray: they would do nothing."""
     for name in ("actors", "address", "timeout"):
-        if getattr(spec, name) is not None:
+        if spec.engine == "inline" and getattr(spec, name) is not None:
             raise InputError(f"--{name} needs --engine ray: inline has no workers")

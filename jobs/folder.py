@@ -76,6 +76,14 @@ class JobFolder:
             ) from error
         return description
 
+    def lies_where_written(self, description: Mapping[str, Any]) -> bool:
+        """Whether the output is where its job wrote it, not a copy of it or moved since.
+
+        Only then are the paths elsewhere that the description names (scores, overlays) its own.
+        """
+        written = Path(description["output"])
+        return os.path.realpath(written) == os.path.realpath(output_path(self.path))
+
     def update(self, **changes: Any) -> dict[str, Any]:
         """Write the description with these changes; the file is always whole."""
         description = {**(self.read() if self.exists() else {}), **changes, "updated": now()}

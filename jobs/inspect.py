@@ -13,7 +13,7 @@ from ..pipeline.parts import part_path
 from ..pipeline.plan import output_name, read_plan
 from ..pipeline.records import Committed, Planned
 from ..pipeline.rows import format_row, join_rows, read_rows
-from .account import account
+from .account import account, rejected_csv
 from .folder import JobFolder, output_path
 from .truth import shown
 
@@ -32,6 +32,11 @@ class JobView:
     rejected: int
     description: dict[str, Any]
 
+    @property
+    def output(self) -> Path:
+        """Where the job's result lies now."""
+        return output_path(self.path)
+
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
@@ -40,7 +45,8 @@ class JobView:
             "planned": self.planned,
             "done": self.done,
             "rejected": self.rejected,
-            **{key: self.description[key] for key in ("task", "output", "began", "updated")},
+            "output": str(self.output),
+            **{key: self.description[key] for key in ("task", "began", "updated")},
         }
 
 
@@ -59,7 +65,7 @@ def _view_or_damage(path: Path) -> JobView:
         return view(path)
     except EnvironmentFault as error:
         unknown = dict.fromkeys(("task", "began", "updated"), "unknown")
-        description = {**unknown, "output": str(path), "error": str(error)}
+        description = {**unknown, "error": str(error)}
         return JobView(path, "damaged", 0, 0, 0, description)
 
 
@@ -96,7 +102,8 @@ def verify(path: Path) -> list[str]:
     """What is wrong with a job's result, a line each: nothing where it is whole and unchanged.
 
     Each planned image has a row or a rejection, each part is as the ledger says, OUT.csv is the
-    parts and nothing else, each mask's SHA-256 is the one that was written.
+    parts and nothing else, each mask's SHA-256 is the one that was written, rejected.csv is the
+    parts' rejections, and scores and overlays are there (unless the result lies elsewhere by now).
     """
     folder = JobFolder(path)
     description = folder.read()
@@ -105,9 +112,20 @@ def verify(path: Path) -> list[str]:
     try:
         plan = read_plan(path, description["decides"]["plan"])
         check = _check_masks if description["task"] == "segment" else _check_csv
-        return list(check(folder, description, plan))
+        return [*check(folder, description, plan), *_check_rejected(folder, plan)]
     except (EnvironmentFault, InputError) as error:
         return [str(error)]
+
+
+def _check_rejected(folder: JobFolder, plan: list[Planned]) -> Iterator[str]:
+    try:
+        found = folder.rejected_path.read_bytes()
+    except OSError as error:
+        yield f"{folder.rejected_path}: {error.strerror}"
+        return
+    shards = account(folder.path, folder.committed(), plan)
+    if found != rejected_csv(rejection for shard in shards for rejection in shard.rejections):
+        yield f"{folder.rejected_path}: it doesn't name the images that were rejected"
 
 
 def _check_csv(
@@ -129,13 +147,18 @@ def _check_csv(
                 return
         if file.read(1):
             yield f"{output}: there are rows behind the last image's"
+    scores = decides.get("scores")
+    if scores and folder.lies_where_written(description) and not Path(scores).is_file():
+        yield f"{scores}: expected the classes' probabilities, found nothing"
 
 
 def _check_masks(
     folder: JobFolder, description: dict[str, Any], plan: list[Planned]
 ) -> Iterator[str]:
     masks = output_path(folder.path)
-    keep_suffix = description["decides"]["keep_suffix"]
+    decides = description["decides"]
+    keep_suffix = decides["keep_suffix"]
+    overlay = decides.get("overlay") if folder.lies_where_written(description) else None
     for shard in account(folder.path, folder.committed(), plan):
         for image_id, digest in read_rows(part_path(folder.path, shard.entry.shard)):
             path = masks / output_name(image_id, ".png", keep_suffix)
@@ -146,6 +169,10 @@ def _check_masks(
                 continue
             if found != digest:
                 yield f"{shown(str(path))}: its content is not the mask that was written"
+            if overlay:
+                path = Path(overlay) / output_name(image_id, ".png", keep_suffix)
+                if not path.is_file():
+                    yield f"{shown(str(path))}: expected an overlay, found nothing"
 
 
 def _images(entry: Committed, plan: list[Planned]) -> str:

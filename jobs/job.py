@@ -39,8 +39,8 @@ class Job(Protocol):
     def decides(self) -> dict[str, Any]:
         """What decides the result, besides the plan and the numerics profile."""
 
-    def check_names(self, images: Sequence[Planned]) -> None:
-        """Raise InputError where two images would be written to one output."""
+    def check_names(self, root: Path, images: Sequence[Planned]) -> None:
+        """Raise InputError where two images below ``root`` would be written to one output."""
 
     def earlier(self, folder: JobFolder) -> frozenset[Path]:
         """What the job that the folder describes may have written; empty where there is none."""
@@ -50,6 +50,9 @@ class Job(Protocol):
 
     def check_free(self, images: Sequence[Planned], earlier: frozenset[Path] = frozenset()) -> None:
         """Raise Refused where an output exists that is not of ``earlier``."""
+
+    def prepare(self) -> None:
+        """Make what must be there before the first shard is done, if it isn't yet."""
 
     def work(self, root: Path, job: Path, profile: Profile) -> Work:
         """What is done to each shard."""

@@ -21,10 +21,9 @@ from ..pipeline.find import Found, find
 from ..pipeline.numerics import Profile
 from ..pipeline.parts import part_digest
 from ..pipeline.plan import PLAN, read_plan, write_plan
-from ..pipeline.records import Committed, Planned
-from ..pipeline.rows import format_row, join_rows
+from ..pipeline.records import Committed, Planned, Rejection
 from ..pipeline.shard import shards
-from .account import ShardAccount, account
+from .account import ShardAccount, account, rejected_csv
 from .engines import Engine, start
 from .folder import JobFolder, State, differences, fingerprint, job_path, now
 from .job import Job, Summary
@@ -61,7 +60,7 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     _let_mistakes_show(finding)
     with start(job.spec) as engine:
         found = finding.result()
-        job.check_names(found.images)
+        job.check_names(found.root, found.images)
         profile = choose_profile(job, engine, recorded=None)
         with folder.lock():
             if folder.exists() and not job.spec.overwrite:
@@ -227,6 +226,7 @@ def _run(
 ) -> Summary:
     """Run the shards that are not done, each entered in the ledger when it's durable."""
     profile = recorded_profile(description["decides"])
+    job.prepare()
     work = job.work(Path(description["root"]), folder.path, profile)
     cut = shards(plan, description["shard_size"], profile.batch_size)
     pending = (shard for shard in cut if shard.id not in done)
@@ -287,19 +287,19 @@ def _finish(
     """Merge the parts, check that planned = scored + rejected, and say that it is done."""
     ignored = folder.read()["counts"]["ignored"]
     summary = Summary(job.task, job.spec.output, folder.path, len(plan), ignored, resumed=resumed)
-    rows = [format_row(("image_id", "reason", "detail"))]
+    rejections: list[Rejection] = []
 
     def tallied() -> Iterator[ShardAccount]:
         for shard in account(folder.path, done, plan):
             summary.scored += len(shard.rows)
             summary.rejected += len(shard.rejections)
             summary.reasons.update(rejection.reason for rejection in shard.rejections)
-            rows.extend(format_row((r.image_id, r.reason, r.detail)) for r in shard.rejections)
+            rejections.extend(shard.rejections)
             yield shard
 
     with _recorded(folder):
         job.finish(folder, tallied())
-        write_bytes(folder.rejected_path, [join_rows(rows)])
+        write_bytes(folder.rejected_path, [rejected_csv(rejections)])
         counts = {
             "planned": len(plan),
             "scored": summary.scored,

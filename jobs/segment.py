@@ -1,13 +1,14 @@
 """The job that writes land-cover masks: a segmenter, one PNG for each image."""
 
 import os
+import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, Refused
-from ..pipeline.durable import storage
+from ..pipeline.durable import make_folder, storage, write_bytes
 from ..pipeline.models.members import SEGMENTERS
 from ..pipeline.numerics import Device, Profile
 from ..pipeline.parts import part_digest, part_path, read_rejections
@@ -15,6 +16,7 @@ from ..pipeline.plan import collisions, output_name, read_plan
 from ..pipeline.records import Committed, Planned
 from ..pipeline.rows import read_rows
 from ..pipeline.segmentation import SegmentWork
+from ..pipeline.walk import OVERLAY_MARK
 from ..weights.store import Store, load_state
 from .account import ShardAccount
 from .folder import JobFolder, of_checkpoint
@@ -22,6 +24,9 @@ from .spec import SegmentSpec, Task
 
 LONGEST_NAME = 255
 """Bytes of a file's name: Linux has no file system that allows more."""
+
+
+_OURS = frozenset({".job", OVERLAY_MARK})
 
 
 class SegmentJob:
@@ -36,15 +41,8 @@ class SegmentJob:
         for name, folder in (("MASKS", self._masks), ("--overlay", self._overlay)):
             if folder is not None:
                 _require_folder(folder, name)
-        if self._overlay and self._masks in (self._overlay, *self._overlay.parents):
-            raise InputError(
-                f"--overlay {spec.overlay}: expected a folder outside MASKS ({spec.output}), "
-                "which holds masks alone"
-            )
-        if Path(spec.source).is_dir() and Path(spec.source).resolve() in map(
-            Path.resolve, self.outputs
-        ):
-            raise InputError(f"{spec.source}: the masks would lie among the images; give another")
+        if self._overlay:
+            _require_apart(self._overlay.resolve(), self._masks.resolve(), spec)
         store = Store.at(spec.weights)
         self._checkpoint = store.checkpoint(spec.model)
         if spec.model not in SEGMENTERS:
@@ -81,8 +79,18 @@ class SegmentJob:
             **({"tta": True} if self.spec.tta else {}),
         }
 
-    def check_names(self, images: Sequence[Planned]) -> None:
-        """Refuse two images for one mask, and a mask with too long a name, with the way out."""
+    def check_names(self, root: Path, images: Sequence[Planned]) -> None:
+        """Refuse two images for one mask, a mask with too long a name, and masks among images.
+
+        (A folder of masks is never listed: the images in it would be overlooked from then on.)
+        """
+        outputs = [os.path.realpath(folder) for folder in self.outputs]
+        for parent in {posixpath.dirname(image.image_id) for image in images}:
+            place = os.path.realpath(root / parent)
+            if any(os.path.commonpath((place, output)) == output for output in outputs):
+                raise InputError(
+                    f"{place}: the masks would lie among the images; give another folder"
+                )
         for image in images:
             if len(os.fsencode(Path(self._mask_name(image.image_id)).name)) > LONGEST_NAME:
                 raise InputError(
@@ -111,7 +119,7 @@ class SegmentJob:
     def check_free(self, images: Sequence[Planned], earlier: frozenset[Path] = frozenset()) -> None:
         """Refuse where a mask exists already: this job has not written it."""
         for folder in self.outputs:
-            if folder.is_dir() and any(path.name != ".job" for path in folder.iterdir()):
+            if folder.is_dir() and any(path.name not in _OURS for path in folder.iterdir()):
                 for image in images:
                     path = folder / self._mask_name(image.image_id)
                     if path.exists() and path not in earlier:
@@ -119,6 +127,12 @@ class SegmentJob:
                             f"{path} exists, and no job folder says that hw1 wrote it: "
                             "give another folder, or remove it"
                         )
+
+    def prepare(self) -> None:
+        """Mark the folder of overlays as one."""
+        if self._overlay:
+            make_folder(self._overlay)
+            write_bytes(self._overlay / OVERLAY_MARK, [f"of {self._masks}\n".encode()])
 
     def work(self, root: Path, job: Path, profile: Profile) -> SegmentWork:
         """What is done to each shard."""
@@ -149,18 +163,26 @@ class SegmentJob:
 
     def discard(self, folder: JobFolder) -> None:
         """Remove the masks of the job that the folder describes, and folders that this empties."""
+        roots = set()
         for root, path in self._earlier(folder):
+            roots.add(root)
             with storage(path), suppress(NotADirectoryError):
                 path.unlink(missing_ok=True)
                 _remove_empty(path.parent, root)
+        for root in roots:
+            with storage(root):
+                (root / OVERLAY_MARK).unlink(missing_ok=True)
 
     def _earlier(self, folder: JobFolder) -> Iterator[tuple[Path, Path]]:
         """The files of ``earlier``, each behind MASKS or the overlays' folder, where it lies."""
         if not folder.exists():
             return
-        decides = folder.read().get("decides", {})
+        description = folder.read()
+        decides = description["decides"]
         keep_suffix = bool(decides.get("keep_suffix"))  # that job's, not this one's
-        roots = [self._masks, *([Path(decides["overlay"])] if decides.get("overlay") else [])]
+        roots = [self._masks]
+        if decides.get("overlay") and folder.lies_where_written(description):
+            roots.append(Path(decides["overlay"]))
         for image_id in _image_ids(folder):
             for root in roots:
                 yield root, root / output_name(image_id, ".png", keep_suffix)
@@ -185,6 +207,15 @@ def _image_ids(folder: JobFolder) -> list[str]:
         return [name for name in names if name not in rejected]
     except InputError:
         return [row[0] for shard in intact for row in read_rows(part_path(folder.path, shard))]
+
+
+def _require_apart(overlay: Path, masks: Path, spec: SegmentSpec) -> None:
+    """Raise InputError where blends would lie in MASKS, or could be written over masks."""
+    if masks in (overlay, *overlay.parents) or overlay in masks.parents:
+        raise InputError(
+            f"--overlay {spec.overlay}: expected a folder outside MASKS ({spec.output}), and not "
+            "around it: a blend could have a mask's name"
+        )
 
 
 def _require_folder(path: Path, name: str) -> None:

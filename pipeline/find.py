@@ -79,8 +79,8 @@ def find(
     ``source`` is a file, a folder (with all below it, symbolic links followed), a glob (``*``,
     ``?``, ``[…]`` within a name, ``**`` across folders; it names files), ``@list.txt``, or ``@-``
     for a list on standard input. A file is an image by its suffix or its first bytes; one named
-    on its own, or in a list, is planned whatever it is. Hidden files, job folders, the masks of
-    other jobs and the paths of ``skip`` are never listed.
+    on its own, or in a list, is planned whatever it is. Hidden files, job folders, the masks
+    and overlays of other jobs and the paths of ``skip`` are never listed.
 
     Raises InputError where there is no such thing, nothing to do, a folder that may not be
     listed, or a list that cannot be used; EnvironmentFault where listing fails otherwise.

@@ -13,6 +13,8 @@ Identity = tuple[int, int]
 
 _JOB_FILE: Final = "job.json"
 _JOB_FOLDER: Final = ".job"
+OVERLAY_MARK: Final = ".hw1-overlay"
+"""A file in a folder of overlays: by it they are known, and not taken for photos."""
 
 
 def identities(paths: Sequence[Path]) -> frozenset[Identity]:
@@ -33,10 +35,10 @@ def walk(
     """Yield everything below a folder that is not a folder: its path relative to it, its entry.
 
     Left out: hidden names, what ``skip`` holds, job folders, folders of masks (they hold a job
-    folder), and folders that ``enters``, given their relative path, says no to. Symbolic links
-    to folders are followed, but not to a folder that the link itself lies in: such circles end
-    there. Raises InputError for a folder that may not be listed, and EnvironmentFault where
-    listing fails for another reason: nothing is left out silently.
+    folder) or overlays (OVERLAY_MARK), and folders that ``enters``, given their relative path,
+    says no to. Symbolic links to folders are followed, but not to a folder that the link itself
+    lies in: such circles end there. Raises InputError for a folder that may not be listed, and
+    EnvironmentFault where listing fails for another reason: nothing is left out silently.
     """
     status = root.stat()
     pending: list[tuple[str, tuple[Identity, ...]]] = [("", ((status.st_dev, status.st_ino),))]
@@ -99,7 +101,8 @@ def _enterable(
         return None
     is_job = entry.name.endswith(_JOB_FOLDER) and _exists(f"{entry.path}/{_JOB_FILE}")
     is_masks = _exists(f"{entry.path}/{_JOB_FOLDER}/{_JOB_FILE}")
-    return None if is_job or is_masks else identity
+    is_overlay = _exists(f"{entry.path}/{OVERLAY_MARK}")
+    return None if is_job or is_masks or is_overlay else identity
 
 
 def _exists(path: str) -> bool:

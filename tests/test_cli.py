@@ -208,6 +208,11 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
         (["classify", "in", "o.csv", "--weights", "bad"], "vgg16.safetensors"),
         (["segment", "in", "in/1.png"], "found a file"),
         (["segment", "in", "m", "--overlay", "m/o"], "outside MASKS"),
+        (["segment", "in", "m", "--overlay", "in/../m"], "outside MASKS"),
+        (["segment", "in", "o/m", "--overlay", "o"], "around it"),
+        (["segment", "in", "in"], "among the images"),
+        (["classify", "in", "o.csv", "--scores", "in/../o.csv"], "that is OUT.csv"),
+        (["plan", "classify", "in", "o.csv", "--actors", "2"], "--engine ray"),
         (["segment", "twice", "m"], "--keep-suffix"),
         (["plan", "segment", "twice", "m"], "--keep-suffix"),
     ],
@@ -231,6 +236,15 @@ def test_a_mistake_is_told_in_a_line_or_two_with_exit_code_2(
     assert "Traceback" not in done.output
     assert len(done.stderr.splitlines()) <= 4  # click's own errors begin with the usage
     assert sorted(Path().rglob("*")) == before
+
+
+def test_a_column_that_is_named_twice_is_written_once(
+    images: Path, weights: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    words = ("--columns", "agreement,confidence,agreement", "--weights", weights, *INLINE)
+    assert hw1("batch", "classify", images, out, *words).exit_code == 0
+    assert out.read_text().splitlines()[0] == "image_id,label,agreement,confidence"
 
 
 def test_bad_weights_do_not_cost_an_earlier_result(

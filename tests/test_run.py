@@ -478,6 +478,78 @@ def test_overlays_are_blends_of_image_and_mask(images: Path) -> None:
     assert (images.parent / "blends" / "20.png").exists()
 
 
+def test_overlays_are_not_images_of_a_later_job(images: Path) -> None:
+    overlay = images / "blends"
+    first = segment(masks_of(images, overlay=overlay))
+    assert segment(masks_of(images, output=images.parent / "again")).planned == COUNT
+    assert segment(masks_of(images, overlay=overlay, overwrite=True)).planned == first.planned
+    assert run(spec_of(images, source=str(overlay))).planned == COUNT  # asked for by name
+
+
+@pytest.mark.parametrize("source", ["in", "in/0*.png", "in/03.png", "@in/list", "@list"])
+def test_masks_among_the_images_are_refused(
+    images: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(images.parent)
+    (images / "list").write_text("03.png\n")
+    (images.parent / "link").symlink_to("in")
+    (images.parent / "list").write_text("in/03.png\n")
+    for output in (Path("in"), Path("link")):
+        with pytest.raises(InputError, match="among the images"):
+            segment(masks_of(images, source=source, output=output))
+    assert not (images / ".job").exists()
+
+
+def test_overwrite_in_a_copied_job_leaves_the_originals_overlays(images: Path) -> None:
+    overlay = images.parent / "blends"
+    segment(masks_of(images, overlay=overlay))
+    copy = images.parent / "copy"
+    shutil.copytree(images.parent / "masks", copy)
+    segment(masks_of(images, output=copy, overwrite=True))
+    assert len(list(overlay.glob("*.png"))) == COUNT
+    assert verify(images.parent / "masks" / ".job") == []
+    assert verify(copy / ".job") == []
+
+
+def test_overwrite_in_a_copied_job_leaves_the_originals_scores(images: Path) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    scores = images.parent / "scores.parquet"
+    run(spec_of(images, scores=scores))
+    copy = images.parent / "copy.csv"
+    shutil.copy(images.parent / "out.csv", copy)
+    shutil.copytree(images.parent / "out.csv.job", images.parent / "copy.csv.job")
+    run(spec_of(images, output=copy, overwrite=True))
+    assert scores.exists()
+    run(spec_of(images, overwrite=True))
+    assert not scores.exists()  # the job's own
+
+
+def test_verify_misses_what_is_gone_beside_the_result(images: Path) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    scores, overlay = images.parent / "scores.parquet", images.parent / "blends"
+    (images / "05.png").write_bytes(b"")
+    labels, masks = run(spec_of(images, scores=scores)), segment(masks_of(images, overlay=overlay))
+    assert verify(labels.job) == verify(masks.job) == []
+    scores.unlink()
+    (overlay / "07.png").unlink()
+    assert "scores.parquet: expected" in verify(labels.job)[0]
+    assert "07.png: expected an overlay" in verify(masks.job)[0]
+    rejected = labels.job / "rejected.csv"
+    rejected.write_bytes(rejected.read_bytes().replace(b"05.png", b"06.png"))
+    (masks.job / "rejected.csv").unlink()
+    assert "doesn't name the images" in verify(labels.job)[1]
+    assert "rejected.csv: No such file" in verify(masks.job)[1]
+    run(spec_of(images, scores=scores))  # the same command mends it
+    assert verify(labels.job) == []
+
+
+def test_a_moved_job_is_listed_where_it_lies(images: Path) -> None:
+    segment(masks_of(images))
+    (images.parent / "masks").rename(images.parent / "moved")
+    [found] = find_jobs(images.parent)
+    assert found.as_dict()["output"] == str(images.parent / "moved")
+
+
 def test_a_mask_whose_name_would_be_too_long_is_refused_in_the_plan(images: Path) -> None:
     shutil.copy(images / "00.png", images / ("x" * 253))
     with pytest.raises(InputError, match=r"255 bytes.*--exclude"):
