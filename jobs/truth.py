@@ -55,8 +55,6 @@ def _read_label_table(path: Path) -> dict[str, int]:
                 f"{path}, row {number}: expected an image and its label, found {row[0]!r} alone"
             )
         image_id, label = row[0], row[1].strip()
-        if number == 1:  # spreadsheets put a byte order mark before it
-            image_id = image_id.removeprefix("\ufeff")
         if number == 1 and not label.isdecimal():
             continue  # the header
         if image_id in labels:
@@ -89,7 +87,7 @@ def parse_label(text: str, place: str) -> int:
 def read_table(path: Path) -> Iterator[list[str]]:
     """The rows of a CSV file; InputError where it can't be read."""
     try:
-        yield from read_rows(path)
+        yield from read_rows(path, "utf-8-sig")  # spreadsheets put a byte order mark first
     except (OSError, csv.Error) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path}: can't be read as a CSV file: {said}") from error

@@ -1,5 +1,6 @@
 """Reads a list of image files: ``@list.txt``, or ``@-`` for standard input."""
 
+import codecs
 import os
 import posixpath
 import sys
@@ -20,6 +21,8 @@ def read_list(source: str) -> tuple[Path, list[str]]:
     an absolute path, a ``..`` and a file named twice, with the line.
     """
     if source == "-":
+        if sys.stdin is None:  # closed, as under some daemons
+            raise InputError("cannot read the list @-: there is no standard input")
         root, data = Path.cwd(), sys.stdin.buffer.read()
     else:
         path = Path(source).absolute()
@@ -28,6 +31,8 @@ def read_list(source: str) -> tuple[Path, list[str]]:
         except OSError as error:
             raise InputError(f"cannot read the list {source}: {error.strerror}") from error
     title = "standard input" if source == "-" else source
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{title}: expected a list in UTF-8, found UTF-16; write it as UTF-8")
     return root, _checked(_split(data), title)
 
 
@@ -37,8 +42,10 @@ def _split(data: bytes) -> list[str]:
         lines = data.split(b"\0")
     else:
         lines = data.removesuffix(b"\n").split(b"\n")
-        if all(line.endswith(b"\r") for line in lines):
-            lines = [line[:-1] for line in lines]
+        # The last line may end with nothing, whatever ends those before it.
+        ended = lines if data.endswith(b"\n") or len(lines) == 1 else lines[:-1]
+        if all(line.endswith(b"\r") for line in ended):
+            lines = [line.removesuffix(b"\r") for line in lines]
     return [os.fsdecode(line) for line in lines]
 
 

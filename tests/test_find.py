@@ -226,7 +226,12 @@ def test_a_list_is_planned_line_by_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"a.png\r\nb\xff.png\r\n", b"\xef\xbb\xbfa.png\nb\xff.png", b"a.png\0b\xff.png\0"],
+    [
+        b"a.png\r\nb\xff.png\r\n",
+        b"a.png\r\nb\xff.png",
+        b"\xef\xbb\xbfa.png\nb\xff.png",
+        b"a.png\0b\xff.png\0",
+    ],
 )
 def test_lists_as_other_programs_write_them(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list").write_bytes(content)
@@ -250,6 +255,15 @@ def test_a_list_on_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"/etc/passwd\n")))
     with pytest.raises(InputError, match="standard input, line 1"):
         find("@-")
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InputError, match="no standard input"):
+        find("@-")
+
+
+def test_a_list_in_utf16(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes("a.png\n".encode("utf-16"))
+    with pytest.raises(InputError, match="found UTF-16"):
+        find(f"@{tmp_path}/list")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ def write(path, text):
         "a.png,3\nb.png,0\n",
         "image_id,label,why\r\na.png,3,x\r\nb.png,0,y\r\n",
         '\ufeffa.png, 3\n\n"b.png",0',
+        '\ufeff"a.png","3"\n"b.png","0"\n',
     ],
 )
 def test_a_csv_of_labels_with_or_without_a_header(tmp_path, text):
@@ -74,6 +75,8 @@ def test_names_without_a_class_are_told():
 
 def test_names_of_classes(tmp_path):
     path = write(tmp_path / "n.csv", "id,name\n0,bicycle\n12,sky\n")
+    assert truth.read_class_names(path) == {0: "bicycle", 12: "sky"}
+    write(path, "\ufeff0,bicycle\n12,sky\n")
     assert truth.read_class_names(path) == {0: "bicycle", 12: "sky"}
     with pytest.raises(InputError, match="row 2: a label is an integer"):
         truth.read_class_names(write(path, "id,name\nbike,0\n"))
