@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from hw1.weights.store import Store, load
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(registry.CLASSIFIERS, "resnet152", tiny.TinyClassifier)
-    monkeypatch.setitem(registry.SEGMENTERS, "fcn8s", tiny.TinySegmenter)
+    for name in ("fcn8s", "fcn32s"):
+        monkeypatch.setitem(registry.SEGMENTERS, name, tiny.TinySegmenter)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -158,6 +160,13 @@ def test_a_run_with_other_options_is_refused(photos: Path, tmp_path: Path) -> No
         run(tiny.recipe(photos, epochs=2, lr=0.1), tmp_path)
     report = run(tiny.recipe(photos, epochs=2, lr=0.1), tmp_path, overwrite=True)
     assert report.epochs == 2
+
+
+def test_overwrite_discards_the_run_of_another_member(tiles: Path, tmp_path: Path) -> None:
+    old = tiny.segment_recipe(tiles, epochs=1)
+    run(old, tmp_path)
+    run(replace(old, member="fcn32s", dropout=0.0), tmp_path, overwrite=True)
+    assert {path.name for path in tmp_path.rglob("*.safetensors")} == {"fcn32s.safetensors"}
 
 
 def test_an_earlier_run_outlives_a_new_one_that_cannot_begin(photos: Path, tmp_path: Path) -> None:

@@ -156,6 +156,11 @@ def test_colours_that_are_no_class(tiles: Path) -> None:
         tiles_of(tiles)
 
 
+def test_hidden_files_are_no_tiles(tiles: Path) -> None:
+    (tiles / "._0000_sat.jpg").write_bytes(b"the system's")
+    assert len(tiles_of(tiles)) == 4
+
+
 def test_unknown_pixels_teach_nothing(tiles: Path) -> None:
     from hw1.jobs.training.land_cover import LandCover, balanced_weights, soft_jaccard_loss
     from hw1.pipeline.preprocess import Preprocessing

@@ -4,15 +4,18 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from ...errors import InputError
 from ...pipeline.durable import sweep
 from ...weights import store
 from .history import History
 from .recipe import Recipe
+from .state import read_state
 
 BEST = "."
 HELD_OUT = "held_out.txt"
@@ -80,13 +83,22 @@ class Checkpoints:
             sweep(self.output / stage)
 
     def clear(self) -> None:
-        """Remove what a run writes, and nothing else; its state first."""
+        """Remove what this run and the one before it write, and nothing else; the state first."""
+        members = {self.recipe.member, self._earlier_member()}
         (self.output / "state.pt").unlink(missing_ok=True)
         (self.output / "metrics.csv").unlink(missing_ok=True)
         (self.output / HELD_OUT).unlink(missing_ok=True)
         for stage in (BEST, *STAGES):
-            self.path(stage).unlink(missing_ok=True)
+            for member in members:
+                (self.output / stage / f"{member}.safetensors").unlink(missing_ok=True)
         shutil.rmtree(self.output / "tensorboard", ignore_errors=True)
+
+    def _earlier_member(self) -> str:
+        """The member of the run whose state is in the folder, where it can be read."""
+        with suppress(InputError, ValueError, KeyError):
+            if state := read_state(self.output / "state.pt"):
+                return str(json.loads(state["recipe"])["member"])
+        return self.recipe.member
 
 
 _NOT_SCORES = frozenset({"epoch", "step", "images", "seconds", "loss"})

@@ -56,7 +56,11 @@ def load_tiles(
     cannot be read.
     ``tick`` gets how many tiles of how many are read.
     """
-    paths = sorted(path for path in folder.glob("*_sat.*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(
+        path
+        for path in folder.glob("[!.]*_sat.*")  # hidden ones are the system's
+        if path.suffix.lower() in SUFFIXES
+    )
     if not paths:
         raise InputError(f"{folder}: no tiles, files named NAME_sat.jpg beside NAME_mask.png")
     masks = [path.with_name(mask_name(path.name)) for path in paths]
