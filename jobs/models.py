@@ -86,6 +86,8 @@ def convert(
     Raises InputError for a file that can't be read, doesn't fit, or would be overwritten.
     """
     find_member(member)
+    if old.is_dir():
+        raise InputError(f"{old}: expected a file's name, found a folder")
     path = _output(old, member, output)
     _check_writable(path, overwrite)
     checkpoint = read_checkpoint(old, member)

@@ -1,6 +1,7 @@
 """The command line, through the commands that a person types, with real networks."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -194,6 +195,9 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
         (["classify", "@list.txt", "o.csv"], "list.txt"),
         (["classify", "in", "no/o.csv"], "no folder"),
         (["classify", "in", "in"], "found a folder"),
+        (["classify", "in", "."], "found a folder"),
+        (["classify", "in", ".."], "found a folder"),
+        (["classify", "in", "/"], "found a folder"),
         (["classify", "in", "o" * 253], "File name too long"),
         (["classify", "in", "o" * 300], "File name too long"),
         (["segment", "in", "o" * 300], "File name too long"),
@@ -231,6 +235,65 @@ def test_a_mistake_is_told_in_a_line_or_two_with_exit_code_2(
     assert "Traceback" not in done.output
     assert len(done.stderr.splitlines()) <= 4  # click's own errors begin with the usage
     assert sorted(Path().rglob("*")) == before
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "classify", "labels.csv", LONG],
+        ["evaluate", "segment", LONG, "in"],
+        ["jobs", "list", LONG],
+        ["models", "--weights", LONG],
+        ["models", "import", LONG, "--member", "vgg16"],
+        ["models", "import", "in/1.png", "--member", "vgg16", "--output", LONG],
+        ["plot", "curves", LONG, "o.png"],
+        ["plot", "curves", "in", f"{LONG}.png"],
+        ["train", "classify", LONG, "--member", "vgg16", "--output", "run"],
+        ["train", "classify", "in", "--member", "vgg16", "--output", "run", "--validation", LONG],
+        ["train", "ensemble", LONG, "--weights", "in"],
+        ["train", "soup", LONG, LONG, "--output", "o.safetensors"],
+        ["train", "soup", "in/1.png", "in/1.png", "--output", LONG],
+    ],
+)
+def test_a_name_that_is_too_long_is_told_by_every_command(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_grey(Path("in/1.png"), 9)
+    Path("labels.csv").write_text("image_id,label\n1.png,0\n")
+    done = hw1(*words)
+    assert done.exit_code == 2, done.output
+    assert "File name too long" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "secret/x"), 2),
+        (PermissionError(errno.EPERM, "Operation not permitted", b"secret/x"), 2),
+        (PermissionError(errno.EACCES, "Permission denied"), 1),
+        (OSError(errno.EIO, "Input/output error", "secret/x"), 1),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "secret/x"), 1),
+    ],
+)
+def test_a_path_that_may_not_be_looked_at_is_told_and_other_errors_are_bugs(
+    error: OSError, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("hw1.jobs.inspect.find_jobs", fails)
+    done = hw1("jobs", "list")
+    assert done.exit_code == code
+    if code == 2:
+        assert done.stderr.startswith(f"hw1: secret/x: {error.strerror}: ")
+        assert len(done.stderr.splitlines()) == 1
+    else:
+        assert done.exception is error
 
 
 def test_bad_weights_do_not_cost_an_earlier_result(

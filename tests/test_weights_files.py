@@ -196,6 +196,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         files.read_bytes(tmp_path / "none.pth")
     with pytest.raises(InputError, match="Is a directory"):
         files.file_digest(tmp_path)
+    with pytest.raises(InputError, match="File name too long"):
+        files.file_digest(tmp_path / ("n" * 300))
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="Not a directory"):
         files.read_metadata(tmp_path / "file" / "x")

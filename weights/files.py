@@ -3,6 +3,7 @@
 Nothing in a file is ever executed: torch's are read with ``weights_only=True``.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 
 _PREFIX = "module."  # nn.DataParallel's
 _MAX_HEADER = 100_000_000  # safetensors' own bound
+
+_NO_SUCH_FILE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EACCES,
+    errno.EPERM,
+)
 
 
 def file_digest(path: Path) -> str:
@@ -86,9 +97,10 @@ def _readable(path: Path) -> Iterator[None]:
     """Turn what reading a file raises into an error for the user."""
     try:
         yield
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        raise InputError(f"{path}: {error.strerror}: expected a checkpoint's file") from error
     except OSError as error:
+        if error.errno in _NO_SUCH_FILE:
+            said = f"{path}: {error.strerror}: expected a checkpoint's file"
+            raise InputError(said) from error
         raise EnvironmentFault(f"{path}: {error.strerror}, while reading it") from error
 
 
