@@ -175,6 +175,7 @@ def _facts(row: Entry) -> list[tuple[str, str]]:
 def _print_table(rows: list[Entry]) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -198,7 +199,7 @@ def _print_table(rows: list[Entry]) -> None:
             _size(checkpoint.bytes) if checkpoint else "",
             f"{member.parameters:,}",
             f"{row.weight:g}" if row.weight else "",
-            _scores(row),
+            escape(_scores(row)),
             style=None if checkpoint else "dim",
         )
     console.print(table)

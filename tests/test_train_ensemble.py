@@ -84,12 +84,12 @@ def test_the_command(folder: Path) -> None:
     ensemble = Store(folder).ensemble()
     assert dict(zip(ensemble.members, ensemble.weights, strict=True)) == report["weights"]
     assert ensemble.vote == report["vote"]
-    done = CliRunner().invoke(
-        main, [*words, "--vote", "logits", "--output", str(folder / "other.toml")]
-    )
+    other = folder / "other[b].toml"
+    done = CliRunner().invoke(main, [*words, "--vote", "logits", "--output", str(other)])
     assert done.exit_code == 0, done.stderr
     assert "by cross-validation" in done.stdout
-    assert 'vote = "logits"' in (folder / "other.toml").read_text()
+    assert f"written to {other}\n" in done.stdout
+    assert 'vote = "logits"' in other.read_text()
 
 
 def test_members_at_their_own_sizes_and_images_of_any(folder: Path) -> None:
