@@ -1,6 +1,7 @@
 """What several commands' options have in common: types, and options with one meaning everywhere."""
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,19 @@ class Names(click.ParamType[tuple[str, ...]]):
         if not names:
             self.fail("expected names with commas between them, found none", param, ctx)
         return names
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; click's own takes nan in each, and inf in those without an end."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, found {value!r}", param, ctx)
+        return number
 
 
 def decorate(function: Function, *decorators: Decorator) -> Function:

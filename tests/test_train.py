@@ -304,8 +304,9 @@ def test_a_teacher_and_frozen_blocks(photos: Path, tmp_path: Path) -> None:
 
 
 def test_the_command(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out[b] [" / "x]"
     words = ["train", "classify", str(photos), "--member", "resnet152", "--init", "scratch"]
-    words += ["--size", "32", "--epochs", "1", "--threads", "1", "--output", str(tmp_path / "out")]
+    words += ["--size", "32", "--epochs", "1", "--threads", "1", "--output", str(output)]
     done = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     report = json.loads(done.stdout)
@@ -316,10 +317,11 @@ def test_the_command(photos: Path, tmp_path: Path) -> None:
     again = report["recipe"].split()[1:]
     again[2] = str(photos)
     done = CliRunner().invoke(
-        main, [*again, "--threads", "1", "--output", str(tmp_path / "out")], catch_exceptions=False
+        main, [*again, "--threads", "1", "--output", str(output)], catch_exceptions=False
     )
     assert done.exit_code == 0, done.stderr
     assert "best" in done.stdout
+    assert f"{output / 'resnet152.safetensors'}: epoch 1 of 1" in done.stdout
 
 
 def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
@@ -335,6 +337,17 @@ def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
     assert "--size-from" in refused(*classify, "--size-from", "50")
     assert "keep fewer apart" in refused(*classify, "--holdout", "150")
     assert "no such folder" in refused("classify", str(tmp_path / "no"), "--member", "resnet152")
+    assert "expected 32 to 64" in refused(*classify, "--size-from", "0")
+    assert "4294967295" in refused(*classify, "--seed", str(2**32))
+    assert "batch norm" in refused(*classify, "--batch-size", "1")
+    for option in ("--lr", "--smoothing", "--budget"):
+        assert "expected a finite number" in refused(*classify, option, "nan")
+    assert "expected a finite number" in refused(*classify, "--lr", "inf")
+    assert "is not in the range" in refused(*classify, "--budget", "inf")
+    enlarging = ("segment", str(photos), "--size", "256", "--crop", "32", "32")
+    assert "enlarged 8 times" in refused(*enlarging)
+    for option in ("--colours", "--dropout", "--score-scale"):
+        assert "expected a finite number" in refused(*enlarging, option, "nan")
     dropping = ("segment", str(photos), "--model", "fcn32s", "--dropout", "0.5")
     assert "--dropout is for fcn8s" in refused(*dropping)
     assert "resnet152" in refused("classify", str(photos), "--member", "resnet")
