@@ -152,6 +152,13 @@ def test_growing_crops_and_short_epochs(tiles: Path, tmp_path: Path) -> None:
     assert first != second
 
 
+def test_an_epoch_of_fewer_images_than_a_batch_counts_those(tmp_path: Path) -> None:
+    tiny.write_tiles(tmp_path / "train", 3)
+    run(tiny.segment_recipe(tmp_path, epochs=1, batch_size=8), tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        assert [row["images"] for row in csv.DictReader(file)] == ["3"]
+
+
 def test_a_run_with_other_options_is_refused(photos: Path, tmp_path: Path) -> None:
     run(tiny.recipe(photos, epochs=1), tmp_path)
     with pytest.raises(InputError, match=r"epochs 1, now 2; .*lr 0.05, now 0.1.*--overwrite"):
