@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from . import __version__
+from .commands.options import name_variables
 from .errors import Hw1Error, InputError
 
 # Loaded when called for, so that `hw1 --help` never waits for torch or Ray.
@@ -46,6 +47,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f".commands.{cmd_name}", __package__)
         command: click.Command = getattr(module, cmd_name)
+        name_variables(command, ctx)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -43,6 +43,23 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+def name_variables(command: click.Command, context: click.Context) -> None:
+    """Name the environment variable of each option after the option.
+
+    click's own is of the parameter, whose name may be another: ``--json`` is ``as_json``.
+    ``context`` is of the group that the command belongs to. The commands below are done too.
+    """
+    below = click.Context(command, info_name=command.name, parent=context)
+    for option in command.params:
+        if isinstance(option, click.Option):
+            name = max(option.opts, key=len).lstrip("-").replace("-", "_").upper()
+            option.envvar = f"{below.auto_envvar_prefix}_{name}"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(below):
+            if found := command.get_command(below, name):
+                name_variables(found, below)
+
+
 def decorate(function: Function, *decorators: Decorator) -> Function:
     """The function under the decorators, as if they stood above it in this order."""
     return functools.reduce(lambda done, each: each(done), reversed(decorators), function)

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -322,6 +324,38 @@ def test_options_have_environment_variables(
     monkeypatch.setenv("HW1_BATCH_CLASSIFY_MEMBERS", "vgg61")
     done = hw1("batch", "classify", images, tmp_path / "o.csv", "--weights", weights, *INLINE)
     assert (done.exit_code, "vgg61" in done.stderr) == (2, True)
+
+
+def commands_below(
+    group: click.Group, context: click.Context
+) -> Iterator[tuple[click.Command, click.Context]]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        below = click.Context(command, info_name=name, parent=context)
+        yield command, below
+        if isinstance(command, click.Group):
+            yield from commands_below(command, below)
+
+
+def test_every_options_variable_is_named_as_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = click.Context(main, info_name="hw1", auto_envvar_prefix="HW1")
+    names = set()
+    for command, context in commands_below(main, root):
+        for option in command.params:
+            if isinstance(option, click.Option):
+                long = next(name for name in option.opts if name.startswith("--"))
+                words = [*context.command_path.split(), long.removeprefix("--")]
+                name = "_".join(words).replace("-", "_").upper()
+                monkeypatch.setenv(name, "given")
+                assert option.resolve_envvar_value(context) == "given", name
+                names.add(name)
+    assert {"HW1_JOBS_LIST_JSON", "HW1_MODELS_VGG16_JSON", "HW1_PLOT_MASKS_CHECKPOINT"} <= names
+
+
+def test_json_by_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HW1_JOBS_LIST_JSON", "1")
+    assert hw1("jobs", "list", tmp_path).stdout == "[]\n"
 
 
 @pytest.mark.timeout(180)
