@@ -116,6 +116,12 @@ def test_bad_input(folder: Path) -> None:
     said: list[str] = []
     with pytest.raises(InputError, match="nodir is no folder"):
         train_ensemble(data, folder, None, said.append, output=folder / "nodir" / "e.toml")
+    with pytest.raises(InputError, match="found a folder"):
+        train_ensemble(data, folder, None, said.append, output=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: False)
+        with pytest.raises(InputError, match="that you may write to"):
+            train_ensemble(data, folder, None, said.append)
     assert not said  # before anything was scored
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="no images"):

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -73,6 +74,15 @@ def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, st
     else:
         loaded = _parse_torch(content, path)
     return _state(loaded, path), metadata
+
+
+def require_writable(path: Path) -> None:
+    """Raise InputError, before any work is done, where no file can be written to ``path``."""
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file's name, found a folder")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{path} can't be written: {above} is no folder that you may write to")
 
 
 def write(state: Mapping[str, "Tensor"], path: Path, metadata: Mapping[str, str]) -> None:
