@@ -93,13 +93,24 @@ def write(state: Mapping[str, "Tensor"], path: Path, metadata: Mapping[str, str]
     import safetensors.torch
 
     # The library writes metadata in an order that changes from run to run: write the header anew.
-    content = safetensors.torch.save({name: t.contiguous() for name, t in state.items()})
+    content = safetensors.torch.save(_apart(state))
     stop = 8 + int.from_bytes(content[:8], "little")
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:stop])}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
     make_folder(path.parent)
     write_bytes(path, [len(text).to_bytes(8, "little"), text, content[stop:]])
+
+
+def _apart(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """The state with a tensor of its own for each name, which safetensors insists on."""
+    apart: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in state.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.contiguous() if place not in taken else tensor.clone().contiguous()
+        taken.add(place)
+    return apart
 
 
 @contextmanager
