@@ -1,14 +1,17 @@
 """hw1's command line: words into a spec, one call, an exit code. No logic."""
 
+import errno
 import importlib
 import io
+import os
 import sys
 from typing import Any
 
 import click
 
 from . import __version__
-from .errors import Hw1Error
+from .commands.options import name_variables
+from .errors import Hw1Error, InputError
 
 # Loaded when called for, so that `hw1 --help` never waits for torch or Ray.
 _COMMANDS = {
@@ -18,6 +21,13 @@ _COMMANDS = {
     "train": "Train a member, a segmenter, or the ensemble's weights.",
     "models": "List the models, show one, import checkpoints.",
     "jobs": "Tell what jobs ran, how far they are, and whether a result is whole.",
+}
+
+# What is wrong with a path that a person gave, whatever is done with it first, and what to do.
+_BAD_PATHS = {
+    errno.EACCES: "give another path, or have that one's permissions changed",
+    errno.EPERM: "give another path, or have that one's permissions changed",
+    errno.ENAMETOOLONG: "give a shorter one",
 }
 
 
@@ -37,6 +47,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f".commands.{cmd_name}", __package__)
         command: click.Command = getattr(module, cmd_name)
+        name_variables(command, ctx)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -45,7 +56,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an Hw1Error is one line on stderr and its exit code."""
+        """Run a command; an Hw1Error, or a path that can't be, is a line on stderr and a code."""
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names may be any bytes
         try:
@@ -53,6 +64,12 @@ class LazyGroup(click.Group):
         except Hw1Error as error:
             click.echo(f"hw1: {error}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.filename is None or error.errno not in _BAD_PATHS:
+                raise
+            path, hint = os.fsdecode(error.filename), _BAD_PATHS[error.errno]
+            click.echo(f"hw1: {path}: {error.strerror}: {hint}", err=True)
+            ctx.exit(InputError.exit_code)
         except KeyboardInterrupt:
             click.echo("hw1: interrupted; the same command goes on from here", err=True)
             ctx.exit(130)

@@ -8,10 +8,13 @@ import click
 
 from ..errors import EnvironmentFault
 from . import options
-from .options import Decorator, Function, Names, PathType, decorate
+from .options import Decorator, FiniteRange, Function, Names, PathType, decorate
 
 if TYPE_CHECKING:
     from ..jobs.job import Job
+
+
+_WEEK = 7 * 24 * 3600  # in seconds: more than any image takes, and no more than a timer holds
 
 
 class Limit(click.ParamType[str]):
@@ -50,7 +53,7 @@ _COMMON: list[Decorator] = [
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FiniteRange(min=0, min_open=True, max=_WEEK),
         metavar="SECONDS",
         help="Reject an image that takes longer than this.  [default: 600]",
     ),

@@ -1,5 +1,6 @@
 """``hw1 models``: the members, their checkpoints, one member's architecture; old ones imported."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class _Members(click.Group):
         return [*MEMBERS, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A member's command is made on the spot. Raises InputError with the nearest name."""
+        """A member's command is made when asked for. Raises InputError with the nearest name."""
         if cmd_name in MEMBERS:
             return _member_command(cmd_name)
         command = super().get_command(ctx, cmd_name)
@@ -128,6 +129,7 @@ def import_(
     )
 
 
+@functools.cache  # the same one each time: its options are given the names of their variables
 def _member_command(name: str) -> click.Command:
     """``hw1 models NAME``."""
     member = MEMBERS[name]
@@ -175,6 +177,7 @@ def _facts(row: Entry) -> list[tuple[str, str]]:
 def _print_table(rows: list[Entry]) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -198,7 +201,7 @@ def _print_table(rows: list[Entry]) -> None:
             _size(checkpoint.bytes) if checkpoint else "",
             f"{member.parameters:,}",
             f"{row.weight:g}" if row.weight else "",
-            _scores(row),
+            escape(_scores(row)),
             style=None if checkpoint else "dim",
         )
     console.print(table)

@@ -1,6 +1,7 @@
 """What several commands' options have in common: types, and options with one meaning everywhere."""
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,36 @@ class Names(click.ParamType[tuple[str, ...]]):
         if not names:
             self.fail("expected names with commas between them, found none", param, ctx)
         return names
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; click's own takes nan in each, and inf in those without an end."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, found {value!r}", param, ctx)
+        return number
+
+
+def name_variables(command: click.Command, context: click.Context) -> None:
+    """Name the environment variable of each option after the option.
+
+    click's own is of the parameter, whose name may be another: ``--json`` is ``as_json``.
+    ``context`` is of the group that the command belongs to. The commands below are done too.
+    """
+    below = click.Context(command, info_name=command.name, parent=context)
+    for option in command.params:
+        if isinstance(option, click.Option):
+            name = max(option.opts, key=len).lstrip("-").replace("-", "_").upper()
+            option.envvar = f"{below.auto_envvar_prefix}_{name}"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(below):
+            if found := command.get_command(below, name):
+                name_variables(found, below)
 
 
 def decorate(function: Function, *decorators: Decorator) -> Function:

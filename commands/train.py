@@ -7,10 +7,12 @@ import click
 
 from ..pipeline.models.members import CLASSIFIERS, SEGMENTERS
 from . import options, train_options
-from .options import Names, PathType
+from .options import FiniteRange, Names, PathType
 
 if TYPE_CHECKING:
     from ..jobs.training.recipe import Recipe
+
+_LARGEST_SCALE = 4
 
 
 @click.group()
@@ -31,7 +33,7 @@ def train() -> None:
 @train_options.learning_rate(0.01)
 @click.option(
     "--smoothing",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteRange(0, 1, max_open=True),
     default=0.1,
     show_default=True,
     help="The share of a label that is spread over all classes.",
@@ -88,20 +90,20 @@ def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **word
 )
 @click.option(
     "--score-scale",
-    type=click.FloatRange(min=0, min_open=True, max=4),
+    type=FiniteRange(min=0, min_open=True, max=_LARGEST_SCALE),
     help="What tiles are enlarged by to be scored, here and by batch segment.  [default: the "
     "middle of --crop to --size, rounded up to a sixteenth]",
 )
 @click.option(
     "--colours",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=1.0,
     show_default=True,
     help="How much crops change in brightness, contrast, saturation and tint: 0 leaves them.",
 )
 @click.option(
     "--dropout",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=FiniteRange(0, 1, max_open=True),
     help="The share of fcn8s's wide features that each step does without.  [default: 0.5]",
 )
 @train_options.epochs(12)
@@ -121,15 +123,28 @@ def segment(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words
       hw1 train segment data/train --validation data/validation --size 192 --size-from 128 \\
           --holdout 80 --budget 120 --output runs/fcn8s
     """
-    crop, size = words["crop"], words["size"]
     if words["score_scale"] is None:
-        words["score_scale"] = -(-32 * size // sum(crop)) / 16 if sum(crop) > 0 else 1.0
+        words["score_scale"] = _score_scale(words["crop"], words["size"])
     model = words.pop("model")
     if words["dropout"] is None:
         words["dropout"] = 0.5 if model == "fcn8s" else 0.0
     elif words["dropout"] and model != "fcn8s":
         raise click.UsageError(f"--dropout is for fcn8s; {model} has no such layers")
     _run(_recipe("segment", model, data, 12, words), output, overwrite, as_json)
+
+
+def _score_scale(crop: tuple[int, int], size: int) -> float:
+    """What crops are enlarged by, by and large, rounded up to a sixteenth."""
+    if sum(crop) <= 0:
+        return 1.0  # such crops are refused with what else is wrong
+    scale = -(-32 * size // sum(crop)) / 16
+    if scale > _LARGEST_SCALE:
+        raise click.UsageError(
+            f"--crop {crop[0]} {crop[1]} is enlarged {scale:g} times to --size {size}, and tiles "
+            f"are scored at {_LARGEST_SCALE} times at most: give larger crops, a smaller --size, "
+            "or --score-scale"
+        )
+    return scale
 
 
 def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, Any]) -> "Recipe":
@@ -149,7 +164,7 @@ def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, An
     resolved = {
         "data": str(data),
         "validation": None if words["validation"] is None else str(words["validation"]),
-        "size_from": words["size_from"] or words["size"],
+        "size_from": words["size"] if words["size_from"] is None else words["size_from"],
         "epochs": words["epochs"] or epochs,
         "freeze": freeze,
         "device": device,
@@ -194,7 +209,7 @@ def say(text: str) -> None:
     help="Members chosen, with replacement: the weights are counts up to this.",
 )
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option(
     "--output", type=PathType, metavar="FILE", help="[default: ensemble.toml in --weights]"
 )

@@ -3,7 +3,9 @@
 import click
 
 from . import options
-from .options import Decorator, Function, PathType, decorate
+from .options import Decorator, FiniteRange, Function, PathType, decorate
+
+_YEAR = 366 * 24 * 60  # in minutes
 
 _OPTIONS: list[Decorator] = [
     click.option(
@@ -42,7 +44,7 @@ _OPTIONS: list[Decorator] = [
     ),
     click.option(
         "--budget",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FiniteRange(min=0, min_open=True, max=_YEAR),
         metavar="MINUTES",
         help="Instead of --epochs: measure some steps, and fit the schedule into this time.",
     ),
@@ -60,7 +62,7 @@ _OPTIONS: list[Decorator] = [
         show_default=True,
         help="Training images kept apart: they, not the validation images, choose the best epoch.",
     ),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
     options.device("Where to train; auto: on a GPU where there is one."),
     options.PRECISION,
     click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: all]"),
@@ -110,7 +112,7 @@ def learning_rate(default: float) -> Decorator:
     """``--lr``, of the backbone."""
     return click.option(
         "--lr",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FiniteRange(min=0, min_open=True),
         default=default,
         show_default=True,
         help="Highest learning rate of the backbone; the layers behind it have several times that.",

@@ -29,6 +29,7 @@ def print_training(report: "TrainReport", *, as_json: bool) -> None:
         f"{report.steps} steps in all",
         soft_wrap=True,
         highlight=False,
+        markup=False,
     )
 
 
@@ -50,4 +51,4 @@ def print_ensemble(report: "EnsembleReport", *, as_json: bool) -> None:
         f"best member, by cross-validation:              {report.single:.4f}",
         f"written to {report.path}",
     ):
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

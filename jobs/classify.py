@@ -145,11 +145,11 @@ class ClassifyJob:
 def _require_writable_file(path: Path, name: str) -> None:
     """Raise InputError where a file cannot be written at ``path``."""
     try:
+        if path.is_dir():
+            raise InputError(f"{name} {path}: expected a file's name, found a folder")
         job_path("classify", path).exists()  # its name is the longest
     except OSError as error:
         raise InputError(f"{name} {path}: {error.strerror}") from error
-    if path.is_dir():
-        raise InputError(f"{name} {path}: expected a file's name, found a folder")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{name} {path}: there is no folder {path.absolute().parent}")
     if not os.access(path.absolute().parent, os.W_OK):

@@ -23,8 +23,23 @@ from .spec import Task
 
 State = Literal["running", "interrupted", "failed", "done"]
 
-ALWAYS = frozenset({"task", "state", "output", "began", "updated", "counts", "decides"})
-"""What every description has."""
+_WORDS = ("task", "state", "output", "began", "updated", "host", "root", "fingerprint")
+_FIELDS: Mapping[str, type] = {
+    **dict.fromkeys(_WORDS, str),
+    "command": list,
+    "shard_size": int,
+    "counts.ignored": int,
+    "counts.planned": int,
+    "decides.members": dict,
+    "decides.plan": str,
+    "decides.profile": dict,
+}
+"""What every description has; behind a point, within another."""
+_FIELDS_OF: Mapping[Any, Mapping[str, type]] = {
+    "classify": {"decides.columns": list, "decides.top_k": int},
+    "segment": {"decides.keep_suffix": bool},
+}
+"""What those of a task have besides."""
 
 
 def job_path(task: Task, output: Path) -> Path:
@@ -66,10 +81,8 @@ class JobFolder:
         try:
             with storage(path):
                 description: dict[str, Any] = json.loads(path.read_bytes())
-            lacking = sorted(ALWAYS - {*description})
-            if lacking:
-                raise ValueError(f"it lacks {', '.join(lacking)}")
-        except (ValueError, TypeError) as error:
+            _require_fields(description)
+        except (ValueError, RecursionError) as error:
             raise EnvironmentFault(
                 f"{path}: expected a job's description, found something else ({error}). The "
                 f"storage damaged it: delete {self.path} and its output to begin again"
@@ -154,6 +167,25 @@ class JobFolder:
             shutil.rmtree(self.path)
             if self.path.name == ".job" and not any(self.path.parent.iterdir()):
                 self.path.parent.rmdir()
+
+
+def _require_fields(description: Any) -> None:
+    """Raise ValueError where a description lacks something, or has another kind of value there."""
+    fields = {**_FIELDS, **_FIELDS_OF.get(_field(description, "task"), {})}
+    lacking = [
+        name for name, kind in fields.items() if not isinstance(_field(description, name), kind)
+    ]
+    if lacking:
+        raise ValueError(f"it lacks {', '.join(lacking)}")
+
+
+def _field(description: Any, name: str) -> Any:
+    """The value of a name such as ``counts.planned``; None where there is none."""
+    for key in name.split("."):
+        if not isinstance(description, dict):
+            return None
+        description = description.get(key)
+    return description
 
 
 def _try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:

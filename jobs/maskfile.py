@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import InputError
+from ..errors import Hw1Error, InputError
 from ..pipeline.palette import FOREIGN, NAMES, classes_of
 from ..pipeline.records import UInt8
 
@@ -23,7 +23,9 @@ def read_mask(path: Path) -> tuple[UInt8, int]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=("PNG",)) as image:
                 classes = _classes(image, path)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (Hw1Error, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises nearly anything for a damaged chunk
         found = "no PNG image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise InputError(f"{path}: expected a PNG mask, found: {found}") from error
     return classes, int(np.count_nonzero(classes == FOREIGN))

@@ -115,6 +115,7 @@ def calibration(correct: NDArray[np.bool_], confidence: Float64) -> Calibration:
     """
     from sklearn.calibration import calibration_curve
 
+    confidence = np.clip(confidence, 0, 1)  # a sum of float32 shares may be a little more than 1
     accuracy, mean = calibration_curve(correct, confidence, n_bins=BINS, pos_label=True)
     # calibration_curve leaves out the empty bins and their counts: count as it does.
     edges = np.linspace(0, 1, BINS + 1)[1:-1]

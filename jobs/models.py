@@ -1,6 +1,5 @@
 """What there is of each member: its checkpoint, and its network; old checkpoints converted."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from ..errors import InputError
 from ..pipeline.models.members import MEMBERS, Member, find_member
 from ..pipeline.preprocess import Preprocessing
 from ..weights.ensemble import FILE
+from ..weights.files import require_writable
 from ..weights.metadata import preprocessing_from_json
 from ..weights.store import Checkpoint, Store, load_state, read_checkpoint, save
 
@@ -86,6 +86,8 @@ def convert(
     Raises InputError for a file that can't be read, doesn't fit, or would be overwritten.
     """
     find_member(member)
+    if old.is_dir():
+        raise InputError(f"{old}: expected a file's name, found a folder")
     path = _output(old, member, output)
     _check_writable(path, overwrite)
     checkpoint = read_checkpoint(old, member)
@@ -130,9 +132,7 @@ def _check_writable(path: Path, overwrite: bool) -> None:
     """Before the work, not after it."""
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists: give another --output, or --overwrite")
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"{path} can't be written: {above} is no folder that you may write to")
+    require_writable(path)
 
 
 def _to_json(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InputError
+from ..weights.files import require_writable
 from ..weights.store import Checkpoint, load_state, read_checkpoint, save
 
 
@@ -21,10 +22,12 @@ def make_soup(paths: Sequence[Path], output: Path) -> Checkpoint:
     """Write the mean of the checkpoints' weights, in fp16, and return what was written.
 
     How pixels become the input is taken from the last one. Raises InputError for fewer than two
-    checkpoints, those of different members or shapes, and an ``output`` that exists.
+    checkpoints, those of different members or shapes, and an ``output`` that exists or can't be
+    written.
     """
     if len(paths) < 2:
         raise InputError(f"expected two checkpoints or more, found {len(paths)}")
+    require_writable(output)
     if output.exists():
         raise InputError(f"{output} exists: give another name, or remove it")
     checkpoints = [read_checkpoint(path) for path in paths]

@@ -33,6 +33,8 @@ _CALIBRATED_ON = 256
 _CALIBRATED_PIXELS = 256 * 64 * 64  # VGG's first activations of so many take 0.7 GB
 _FEWEST_CALIBRATED = 16
 _QUIET_SECONDS = 10.0
+_BATCH_NORM = ("resnet", "resnext", "densenet", "vgg19_bn")
+"""What the names of members with batch norm begin with: it has nothing to learn from one image."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,11 @@ def _check(recipe: Recipe) -> None:
         )
     if recipe.member.startswith("vgg19_bn") and recipe.size_from != recipe.size:
         raise InputError(f"--size-from: {recipe.member} is trained at one size, its --size")
+    if recipe.batch_size == 1 and recipe.member.startswith(_BATCH_NORM):
+        raise InputError(
+            f"--batch-size 1: {recipe.member} has batch norm, which compares the images of a "
+            "batch: expected 2 or more"
+        )
     if recipe.crop[0] < 1 or recipe.crop[1] < recipe.crop[0]:
         raise InputError(
             f"--crop {recipe.crop[0]} {recipe.crop[1]}: expected LEAST and MOST pixels"

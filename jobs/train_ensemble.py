@@ -15,6 +15,7 @@ from ..pipeline.models.members import CLASSIFIERS, MEMBERS, find_member
 from ..pipeline.numerics import cores, detect, resolve_device
 from ..weights import store
 from ..weights.ensemble import FILE, Vote, of, write_ensemble
+from ..weights.files import require_writable
 from .training.greedy import Counts, Labels, Votes, accuracy, cross_validate, select
 from .training.photos import Photos, load_photos
 from .training.source import one_folder
@@ -62,13 +63,14 @@ def train_ensemble(
     """Choose the members' weights on the labelled images of ``data``; write ensemble.toml.
 
     Raises InputError for no images, fewer images than folds, an unknown member or one without a
-    checkpoint, EnvironmentFault where the file cannot be written.
+    checkpoint, a place that no file can be written to; EnvironmentFault where the disk is full.
     """
     folder = _folder(data)
     checkpoints = _checkpoints(store.Store(weights), members)
     path = output or weights / FILE
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: {path.parent} is no folder: make it first")
+    require_writable(path)
     photos = _at_each_size(folder, checkpoints)
     labels = next(iter(photos.values())).labels.numpy()
     if len(labels) < folds:

@@ -1,14 +1,17 @@
 """The command line, through the commands that a person types, with real networks."""
 
 import csv
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -194,6 +197,12 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
         (["classify", "@list.txt", "o.csv"], "list.txt"),
         (["classify", "in", "no/o.csv"], "no folder"),
         (["classify", "in", "in"], "found a folder"),
+        (["classify", "in", "."], "found a folder"),
+        (["classify", "in", ".."], "found a folder"),
+        (["classify", "in", "/"], "found a folder"),
+        (["classify", "in", "o.csv", "--timeout", "inf"], "604800"),
+        (["classify", "in", "o.csv", "--timeout", "nan"], "expected a finite number"),
+        (["segment", "in", "m", "--timeout", "1e10"], "604800"),
         (["classify", "in", "o" * 253], "File name too long"),
         (["classify", "in", "o" * 300], "File name too long"),
         (["segment", "in", "o" * 300], "File name too long"),
@@ -247,6 +256,65 @@ def test_a_column_that_is_named_twice_is_written_once(
     assert out.read_text().splitlines()[0] == "image_id,label,agreement,confidence"
 
 
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "classify", "labels.csv", LONG],
+        ["evaluate", "segment", LONG, "in"],
+        ["jobs", "list", LONG],
+        ["models", "--weights", LONG],
+        ["models", "import", LONG, "--member", "vgg16"],
+        ["models", "import", "in/1.png", "--member", "vgg16", "--output", LONG],
+        ["plot", "curves", LONG, "o.png"],
+        ["plot", "curves", "in", f"{LONG}.png"],
+        ["train", "classify", LONG, "--member", "vgg16", "--output", "run"],
+        ["train", "classify", "in", "--member", "vgg16", "--output", "run", "--validation", LONG],
+        ["train", "ensemble", LONG, "--weights", "in"],
+        ["train", "soup", LONG, LONG, "--output", "o.safetensors"],
+        ["train", "soup", "in/1.png", "in/1.png", "--output", LONG],
+    ],
+)
+def test_a_name_that_is_too_long_is_told_by_every_command(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_grey(Path("in/1.png"), 9)
+    Path("labels.csv").write_text("image_id,label\n1.png,0\n")
+    done = hw1(*words)
+    assert done.exit_code == 2, done.output
+    assert "File name too long" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "secret/x"), 2),
+        (PermissionError(errno.EPERM, "Operation not permitted", b"secret/x"), 2),
+        (PermissionError(errno.EACCES, "Permission denied"), 1),
+        (OSError(errno.EIO, "Input/output error", "secret/x"), 1),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "secret/x"), 1),
+    ],
+)
+def test_a_path_that_may_not_be_looked_at_is_told_and_other_errors_are_bugs(
+    error: OSError, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("hw1.jobs.inspect.find_jobs", fails)
+    done = hw1("jobs", "list")
+    assert done.exit_code == code
+    if code == 2:
+        assert done.stderr.startswith(f"hw1: secret/x: {error.strerror}: ")
+        assert len(done.stderr.splitlines()) == 1
+    else:
+        assert done.exception is error
+
+
 def test_bad_weights_do_not_cost_an_earlier_result(
     images: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -270,6 +338,38 @@ def test_options_have_environment_variables(
     monkeypatch.setenv("HW1_BATCH_CLASSIFY_MEMBERS", "vgg61")
     done = hw1("batch", "classify", images, tmp_path / "o.csv", "--weights", weights, *INLINE)
     assert (done.exit_code, "vgg61" in done.stderr) == (2, True)
+
+
+def commands_below(
+    group: click.Group, context: click.Context
+) -> Iterator[tuple[click.Command, click.Context]]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        below = click.Context(command, info_name=name, parent=context)
+        yield command, below
+        if isinstance(command, click.Group):
+            yield from commands_below(command, below)
+
+
+def test_every_options_variable_is_named_as_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = click.Context(main, info_name="hw1", auto_envvar_prefix="HW1")
+    names = set()
+    for command, context in commands_below(main, root):
+        for option in command.params:
+            if isinstance(option, click.Option):
+                long = next(name for name in option.opts if name.startswith("--"))
+                words = [*context.command_path.split(), long.removeprefix("--")]
+                name = "_".join(words).replace("-", "_").upper()
+                monkeypatch.setenv(name, "given")
+                assert option.resolve_envvar_value(context) == "given", name
+                names.add(name)
+    assert {"HW1_JOBS_LIST_JSON", "HW1_MODELS_VGG16_JSON", "HW1_PLOT_MASKS_CHECKPOINT"} <= names
+
+
+def test_json_by_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HW1_JOBS_LIST_JSON", "1")
+    assert hw1("jobs", "list", tmp_path).stdout == "[]\n"
 
 
 @pytest.mark.timeout(180)

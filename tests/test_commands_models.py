@@ -215,6 +215,11 @@ class TestImport:
             )
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize("folder", [".", "/"])
+    def test_a_folder_is_no_checkpoint(self, folder: str) -> None:
+        with pytest.raises(InputError, match="expected a file's name, found a folder"):
+            run("import", folder, "--member", "vgg16")
+
     def test_no_such_file(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="No such file"):
             run("import", tmp_path / "none.pth", "--member", "vgg16")

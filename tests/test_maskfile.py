@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,6 +43,24 @@ def test_an_index_beyond_the_classes_is_foreign(tmp_path):
 def test_what_is_no_mask(tmp_path, content):
     path = tmp_path / "m.png"
     path.write_bytes(encode_mask(CLASSES, "rgb")[:50] if content == b"cut" else content)
+    with pytest.raises(InputError, match=r"m\.png: expected a PNG mask, found: "):
+        read_mask(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (b"pHYs", b"\0\0\0"),
+        (b"gAMA", b"\0\0\0"),
+        (b"zTXt", b"k\0\0" + zlib.compress(bytes(2**21))),
+    ],
+)
+def test_a_damaged_chunk_beside_the_pixels(tmp_path, kind, content):
+    png = encode_mask(CLASSES, "rgb")
+    chunk = struct.pack(">I", len(content)) + kind + content
+    chunk += struct.pack(">I", zlib.crc32(kind + content))
+    path = tmp_path / "m.png"
+    path.write_bytes(png[:33] + chunk + png[33:])  # behind the signature and the header
     with pytest.raises(InputError, match=r"m\.png: expected a PNG mask, found: "):
         read_mask(path)
 

@@ -112,6 +112,11 @@ def test_calibration_of_a_known_case():
     assert [each.accuracy for each in calibration.bins] == [0.0, 0.5]
 
 
+def test_a_confidence_that_was_rounded_beyond_1_is_1():
+    calibration = metrics.calibration(np.array([True]), np.array([np.nextafter(np.float32(1), 2)]))
+    assert [each.confidence for each in calibration.bins] == [1.0]
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=30))
 def test_every_image_is_in_a_bin(pairs):

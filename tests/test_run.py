@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -734,3 +734,26 @@ def test_a_damaged_description_is_told_and_hides_no_other_job(images: Path, dama
     assert [found.state for found in find_jobs(images.parent)] == ["damaged", "done"]
     with pytest.raises(EnvironmentFault, match="begin again"):
         run(spec_of(images, output=images.parent / "b.csv"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "lacks"),
+    [
+        ({"counts": {}}, "counts.ignored, counts.planned"),
+        ({"counts": 5}, "counts.ignored, counts.planned"),
+        ({"decides": {}}, "decides.members, decides.plan, decides.profile"),
+        ({"command": None}, "command"),
+    ],
+)
+def test_a_description_that_lacks_something_within_is_told(
+    images: Path, damage: dict[str, Any], lacks: str
+) -> None:
+    run(spec_of(images))
+    job = run(spec_of(images, output=images.parent / "b.csv")).job
+    description = {**json.loads((job / "job.json").read_text()), **damage}
+    kept = {key: value for key, value in description.items() if value is not None}
+    (job / "job.json").write_text(json.dumps(kept))
+    assert [found.state for found in find_jobs(images.parent)] == ["damaged", "done"]
+    for look in (view, verify):
+        with pytest.raises(EnvironmentFault, match=f"it lacks {lacks}"):
+            look(job)

@@ -69,6 +69,10 @@ def test_what_makes_no_soup(tmp_path: Path) -> None:
         assert done.exit_code == 2
         assert error in done.stderr
         assert not output.exists()
+    (tmp_path / "l.csv").touch()
+    for place, error in ((tmp_path / "l.csv" / "z", "you may write to"), (tmp_path, "a folder")):
+        done = soup(vgg16, vgg16, "--output", place)
+        assert (done.exit_code, error in done.stderr) == (2, True)
     output.write_bytes(b"mine")
     assert "exists" in soup(vgg16, vgg16, "--output", output).stderr
     assert output.read_bytes() == b"mine"

@@ -154,6 +154,13 @@ def test_growing_crops_and_short_epochs(tiles: Path, tmp_path: Path) -> None:
     assert first != second
 
 
+def test_an_epoch_of_fewer_images_than_a_batch_counts_those(tmp_path: Path) -> None:
+    tiny.write_tiles(tmp_path / "train", 3)
+    run(tiny.segment_recipe(tmp_path, epochs=1, batch_size=8), tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        assert [row["images"] for row in csv.DictReader(file)] == ["3"]
+
+
 def test_a_run_with_other_options_is_refused(photos: Path, tmp_path: Path) -> None:
     run(tiny.recipe(photos, epochs=1), tmp_path)
     with pytest.raises(InputError, match=r"epochs 1, now 2; .*lr 0.05, now 0.1.*--overwrite"):
@@ -313,8 +320,9 @@ def test_a_teacher_and_frozen_blocks(photos: Path, tmp_path: Path) -> None:
 
 
 def test_the_command(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out[b] [" / "x]"
     words = ["train", "classify", str(photos), "--member", "resnet152", "--init", "scratch"]
-    words += ["--size", "32", "--epochs", "1", "--threads", "1", "--output", str(tmp_path / "out")]
+    words += ["--size", "32", "--epochs", "1", "--threads", "1", "--output", str(output)]
     done = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     report = json.loads(done.stdout)
@@ -325,10 +333,11 @@ def test_the_command(photos: Path, tmp_path: Path) -> None:
     again = report["recipe"].split()[1:]
     again[2] = str(photos)
     done = CliRunner().invoke(
-        main, [*again, "--threads", "1", "--output", str(tmp_path / "out")], catch_exceptions=False
+        main, [*again, "--threads", "1", "--output", str(output)], catch_exceptions=False
     )
     assert done.exit_code == 0, done.stderr
     assert "best" in done.stdout
+    assert f"{output / 'resnet152.safetensors'}: epoch 1 of 1" in done.stdout
 
 
 def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
@@ -344,6 +353,17 @@ def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
     assert "--size-from" in refused(*classify, "--size-from", "50")
     assert "keep fewer apart" in refused(*classify, "--holdout", "150")
     assert "no such folder" in refused("classify", str(tmp_path / "no"), "--member", "resnet152")
+    assert "expected 32 to 64" in refused(*classify, "--size-from", "0")
+    assert "4294967295" in refused(*classify, "--seed", str(2**32))
+    assert "batch norm" in refused(*classify, "--batch-size", "1")
+    for option in ("--lr", "--smoothing", "--budget"):
+        assert "expected a finite number" in refused(*classify, option, "nan")
+    assert "expected a finite number" in refused(*classify, "--lr", "inf")
+    assert "is not in the range" in refused(*classify, "--budget", "inf")
+    enlarging = ("segment", str(photos), "--size", "256", "--crop", "32", "32")
+    assert "enlarged 8 times" in refused(*enlarging)
+    for option in ("--colours", "--dropout", "--score-scale"):
+        assert "expected a finite number" in refused(*enlarging, option, "nan")
     dropping = ("segment", str(photos), "--model", "fcn32s", "--dropout", "0.5")
     assert "--dropout is for fcn8s" in refused(*dropping)
     assert "resnet152" in refused("classify", str(photos), "--member", "resnet")

@@ -84,12 +84,12 @@ def test_the_command(folder: Path) -> None:
     ensemble = Store(folder).ensemble()
     assert dict(zip(ensemble.members, ensemble.weights, strict=True)) == report["weights"]
     assert ensemble.vote == report["vote"]
-    done = CliRunner().invoke(
-        main, [*words, "--vote", "logits", "--output", str(folder / "other.toml")]
-    )
+    other = folder / "other[b].toml"
+    done = CliRunner().invoke(main, [*words, "--vote", "logits", "--output", str(other)])
     assert done.exit_code == 0, done.stderr
     assert "by cross-validation" in done.stdout
-    assert 'vote = "logits"' in (folder / "other.toml").read_text()
+    assert f"written to {other}\n" in done.stdout
+    assert 'vote = "logits"' in other.read_text()
 
 
 def test_members_at_their_own_sizes_and_images_of_any(folder: Path) -> None:
@@ -116,6 +116,12 @@ def test_bad_input(folder: Path) -> None:
     said: list[str] = []
     with pytest.raises(InputError, match="nodir is no folder"):
         train_ensemble(data, folder, None, said.append, output=folder / "nodir" / "e.toml")
+    with pytest.raises(InputError, match="found a folder"):
+        train_ensemble(data, folder, None, said.append, output=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: False)
+        with pytest.raises(InputError, match="that you may write to"):
+            train_ensemble(data, folder, None, said.append)
     assert not said  # before anything was scored
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="no images"):

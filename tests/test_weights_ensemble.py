@@ -42,6 +42,8 @@ def test_members_come_in_the_tables_order_and_zeros_are_left_out(tmp_path: Path)
         ("[weights]\nvgg16 = -1", "the weight of vgg16 is -1, expected 0 or more"),
         ("[weights]\nvgg16 = nan", "the weight of vgg16 is nan"),
         ("[weights]\nvgg16 = inf", "the weight of vgg16 is inf"),
+        (f"[weights]\nvgg16 = 1{'0' * 400}", "the weight of vgg16 is inf, expected 0 or more"),
+        (f"[weights]\nvgg16 = 1{'0' * 5000}", "is not TOML"),
         ('[weights]\nvgg16 = "1"', "the weight of vgg16 is '1', expected a number"),
         ("[weights]\nvgg16 = true", "the weight of vgg16 is True, expected a number"),
         ("[weights]\nvgg16 = 0\nresnet152 = 0.0", "all weights are 0"),

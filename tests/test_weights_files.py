@@ -76,6 +76,14 @@ def test_what_is_written_is_read_and_reproducible(tmp_path: Path) -> None:
         assert library.metadata() == metadata
 
 
+def test_names_that_share_their_tensor_are_written_apart(tmp_path: Path) -> None:
+    tied = torch.arange(6.0)
+    state = {"one": tied, "other": tied, "part": tied[2:], "turned": tied.view(2, 3).T}
+    files.write(state, tmp_path / "x", {})
+    found, _ = files.parse((tmp_path / "x").read_bytes(), tmp_path / "x")
+    assert same(found, state)
+
+
 class Evil:
     """Pickled, it is a call: whoever unpickles it makes the marker's folder."""
 
@@ -196,6 +204,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         files.read_bytes(tmp_path / "none.pth")
     with pytest.raises(InputError, match="Is a directory"):
         files.file_digest(tmp_path)
+    with pytest.raises(InputError, match="File name too long"):
+        files.file_digest(tmp_path / ("n" * 300))
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="Not a directory"):
         files.read_metadata(tmp_path / "file" / "x")

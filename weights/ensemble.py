@@ -13,7 +13,7 @@ ensemble = 0.85
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -52,7 +52,7 @@ def read_ensemble(path: Path) -> Ensemble:
     """Read an ``ensemble.toml``. Raises InputError for what is missing, unknown or senseless."""
     try:
         content = tomllib.loads(read_bytes(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, and tables too deep
         raise InputError(f"{path} is not TOML: {error}") from error
     for key in content:
         if key not in ("vote", "weights", "scores"):
@@ -96,9 +96,13 @@ def _weight(name: str, value: Any, path: Path) -> float:
         raise InputError(f"{path}: {error}") from error
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{path}: the weight of {name} is {value!r}, expected a number")
-    if not isfinite(value) or value < 0:
-        raise InputError(f"{path}: the weight of {name} is {value}, expected 0 or more")
-    return float(value)
+    try:
+        weight = float(value)
+    except OverflowError:  # of a whole number, which may have any length
+        weight = inf
+    if not isfinite(weight) or weight < 0:
+        raise InputError(f"{path}: the weight of {name} is {weight:g}, expected 0 or more")
+    return weight
 
 
 def _number(weight: float) -> str:

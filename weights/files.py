@@ -3,9 +3,11 @@
 Nothing in a file is ever executed: torch's are read with ``weights_only=True``.
 """
 
+import errno
 import hashlib
 import io
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
 
 _PREFIX = "module."  # nn.DataParallel's
 _MAX_HEADER = 100_000_000  # safetensors' own bound
+
+_NO_SUCH_FILE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EACCES,
+    errno.EPERM,
+)
 
 
 def file_digest(path: Path) -> str:
@@ -64,6 +76,15 @@ def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, st
     return _state(loaded, path), metadata
 
 
+def require_writable(path: Path) -> None:
+    """Raise InputError, before any work is done, where no file can be written to ``path``."""
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file's name, found a folder")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{path} can't be written: {above} is no folder that you may write to")
+
+
 def write(state: Mapping[str, "Tensor"], path: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file, whole or not at all; equal states give equal bytes.
 
@@ -72,7 +93,7 @@ def write(state: Mapping[str, "Tensor"], path: Path, metadata: Mapping[str, str]
     import safetensors.torch
 
     # The library writes metadata in an order that changes from run to run: write the header anew.
-    content = safetensors.torch.save({name: t.contiguous() for name, t in state.items()})
+    content = safetensors.torch.save(_apart(state))
     stop = 8 + int.from_bytes(content[:8], "little")
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:stop])}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -81,14 +102,26 @@ def write(state: Mapping[str, "Tensor"], path: Path, metadata: Mapping[str, str]
     write_bytes(path, [len(text).to_bytes(8, "little"), text, content[stop:]])
 
 
+def _apart(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """The state with a tensor of its own for each name, which safetensors insists on."""
+    apart: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in state.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.contiguous() if place not in taken else tensor.clone().contiguous()
+        taken.add(place)
+    return apart
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turn what reading a file raises into an error for the user."""
     try:
         yield
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        raise InputError(f"{path}: {error.strerror}: expected a checkpoint's file") from error
     except OSError as error:
+        if error.errno in _NO_SUCH_FILE:
+            said = f"{path}: {error.strerror}: expected a checkpoint's file"
+            raise InputError(said) from error
         raise EnvironmentFault(f"{path}: {error.strerror}, while reading it") from error
 
 

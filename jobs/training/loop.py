@@ -135,17 +135,19 @@ class Loop:
         self._train_mode()
         losses = torch.zeros((), dtype=torch.float64)
         said = began
+        seen = 0
         while self.step < end:
-            losses += self.train_step(self._images(), generator)
+            images = self._images()
+            losses += self.train_step(images, generator)
+            seen += len(images)
             self.step += 1
             optimise.average(self.ema, self.network, self.step)
             if time.monotonic() - said > LOG_SECONDS:
                 said = time.monotonic()
-                self._say_progress(losses.item() / (self.step - first), first, said - began)
+                self._say_progress(losses.item() / (self.step - first), first, seen, said - began)
         trained = time.monotonic() - began
         self.epoch += 1
-        images = (end - first) * self.recipe.batch_size
-        self._finish_epoch(losses.item() / (end - first), images, trained)
+        self._finish_epoch(losses.item() / (end - first), seen, trained)
 
     def _images(self) -> list[int]:
         """The images of the step to come: every pass over all of them has an order of its own.
@@ -215,12 +217,12 @@ class Loop:
         prefix = "held_out_" if part == "held-out" else ""
         return {prefix + name: value for name, value in scores.items()}
 
-    def _say_progress(self, loss: float, first: int, seconds: float) -> None:
+    def _say_progress(self, loss: float, first: int, images: int, seconds: float) -> None:
         rate = (self.step - first) / seconds
         left = (self.schedule.steps - self.step) / rate / 60
         self.say(
             f"step {self.step}/{self.schedule.steps}: loss {loss:.4f}, "
-            f"{rate * self.recipe.batch_size:.1f} images/s, about {left:.0f} min left"
+            f"{images / seconds:.1f} images/s, about {left:.0f} min left"
         )
 
     def _train_mode(self) -> None:
