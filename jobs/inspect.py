@@ -11,9 +11,9 @@ from ..errors import EnvironmentFault, InputError
 from ..pipeline.classification import header
 from ..pipeline.parts import part_path
 from ..pipeline.plan import output_name, read_plan
-from ..pipeline.records import Committed, Planned
+from ..pipeline.records import Committed, Planned, Rejection
 from ..pipeline.rows import format_row, join_rows, read_rows
-from .account import account, rejected_csv
+from .account import ShardAccount, account, rejected_csv
 from .folder import JobFolder, output_path
 from .truth import shown
 
@@ -109,27 +109,44 @@ def verify(path: Path) -> list[str]:
     description = folder.read()
     if description["state"] != "done":
         return [f"{path}: the job is not done (state: {view(path).state})"]
+    problems: list[str] = []
+    rejections: list[Rejection] = []
+
+    def accounted() -> Iterator[ShardAccount]:
+        for shard in account(folder.path, folder.committed(), plan):
+            rejections.extend(shard.rejections)
+            yield shard
+
     try:
         plan = read_plan(path, description["decides"]["plan"])
-        check = _check_masks if description["task"] == "segment" else _check_csv
-        return [*check(folder, description, plan), *_check_rejected(folder, plan)]
+        shards = accounted()
+        if description["task"] == "segment":
+            problems.extend(_check_masks(folder, description, shards))
+        else:
+            problems.extend(_check_csv(folder, description, shards, plan))
+        for _ in shards:  # those that a check which stopped early has left
+            pass
+        problems.extend(_check_rejected(folder, rejections))
     except (EnvironmentFault, InputError) as error:
-        return [str(error)]
+        problems.append(str(error))
+    return problems
 
 
-def _check_rejected(folder: JobFolder, plan: list[Planned]) -> Iterator[str]:
+def _check_rejected(folder: JobFolder, rejections: list[Rejection]) -> Iterator[str]:
     try:
         found = folder.rejected_path.read_bytes()
     except OSError as error:
         yield f"{folder.rejected_path}: {error.strerror}"
         return
-    shards = account(folder.path, folder.committed(), plan)
-    if found != rejected_csv(rejection for shard in shards for rejection in shard.rejections):
+    if found != rejected_csv(rejections):
         yield f"{folder.rejected_path}: it doesn't name the images that were rejected"
 
 
 def _check_csv(
-    folder: JobFolder, description: dict[str, Any], plan: list[Planned]
+    folder: JobFolder,
+    description: dict[str, Any],
+    shards: Iterator[ShardAccount],
+    plan: list[Planned],
 ) -> Iterator[str]:
     output = output_path(folder.path)
     if not output.is_file():
@@ -140,7 +157,7 @@ def _check_csv(
     with output.open("rb") as file:
         if file.readline() != titles:
             yield f"{output}: the header is not {titles.decode().rstrip()!r}"
-        for shard in account(folder.path, folder.committed(), plan):
+        for shard in shards:
             part = part_path(folder.path, shard.entry.shard).read_bytes()
             if file.read(len(part)) != part:
                 yield f"{output}: the rows of {_images(shard.entry, plan)} are not what was scored"
@@ -153,13 +170,13 @@ def _check_csv(
 
 
 def _check_masks(
-    folder: JobFolder, description: dict[str, Any], plan: list[Planned]
+    folder: JobFolder, description: dict[str, Any], shards: Iterator[ShardAccount]
 ) -> Iterator[str]:
     masks = output_path(folder.path)
     decides = description["decides"]
     keep_suffix = decides["keep_suffix"]
     overlay = decides.get("overlay") if folder.lies_where_written(description) else None
-    for shard in account(folder.path, folder.committed(), plan):
+    for shard in shards:
         for image_id, digest in read_rows(part_path(folder.path, shard.entry.shard)):
             path = masks / output_name(image_id, ".png", keep_suffix)
             try:

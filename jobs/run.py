@@ -226,7 +226,6 @@ def _run(
 ) -> Summary:
     """Run the shards that are not done, each entered in the ledger when it's durable."""
     profile = recorded_profile(description["decides"])
-    job.prepare()
     work = job.work(Path(description["root"]), folder.path, profile)
     cut = shards(plan, description["shard_size"], profile.batch_size)
     pending = (shard for shard in cut if shard.id not in done)
@@ -242,6 +241,7 @@ def _run(
         _refuse_too_many(job, folder, rejected, len(plan))
 
     with _recorded(folder), folder.ledger() as ledger, progress.meter(len(plan), before) as meter:
+        job.prepare()
         engine.run(work, pending, commit)
     return _finish(job, folder, plan, done, resumed=before)
 

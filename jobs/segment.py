@@ -89,7 +89,8 @@ class SegmentJob:
             place = os.path.realpath(root / parent)
             if any(os.path.commonpath((place, output)) == output for output in outputs):
                 raise InputError(
-                    f"{place}: the masks would lie among the images; give another folder"
+                    f"{place}: the masks or overlays would lie among the images; give "
+                    "another folder"
                 )
         for image in images:
             if len(os.fsencode(Path(self._mask_name(image.image_id)).name)) > LONGEST_NAME:
