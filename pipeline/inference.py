@@ -65,16 +65,30 @@ class Ready:
             return outputs.float()
 
 
+def _exact_cudnn() -> None:
+    """Have a GPU give the same bytes again, and fp32 be what the profile calls it, not TF32.
+
+    Some of cuDNN's transposed convolutions, with which the segmenters enlarge, add up in varying
+    order; timing them would choose another one now and then.
+    """
+    import torch
+
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile) -> Ready:
     """Make a loaded network ready to predict under a numerics profile.
 
-    Sets the process's number of torch threads, which is the actor's own.
+    Sets the process's number of torch threads, which is the actor's own, and what cuDNN may do.
     """
     import torch
 
     from .models.fold import optimise
     from .models.pack import pack
 
+    _exact_cudnn()
     if profile.threads:
         torch.set_num_threads(profile.threads)
     device = torch.device(profile.device)

@@ -35,6 +35,13 @@ def test_logits_are_plain_torchs() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_a_gpu_would_give_the_same_bytes_again_in_the_precision_it_is_asked_for() -> None:
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
+        prepare(network(), Preprocessing(size=9), PROFILE)
+        assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == (False, True, False)
+
+
 @pytest.mark.parametrize(
     "error",
     [
