@@ -39,11 +39,12 @@ class Sizes:
     planned: tuple[int, int]
     files: int
     large: tuple[int, int]
+    large_photos: tuple[int, int, int]
     members: tuple[str, ...]
 
 
-FULL = Sizes(3, 2500, 257, (1_000, 100_000), 100_000, (8000, 6000), CLASSIFIERS)
-QUICK = Sizes(1, 40, 2, (200, 2_000), 2_000, (800, 600), ("vgg16",))
+FULL = Sizes(3, 2500, 257, (1_000, 100_000), 100_000, (8000, 6000), (96, 4000, 3000), CLASSIFIERS)
+QUICK = Sizes(1, 40, 2, (200, 2_000), 2_000, (800, 600), (4, 800, 600), ("vgg16",))
 
 
 def classify_40(sizes: Sizes) -> list[Figure]:
@@ -66,6 +67,34 @@ def classify_40(sizes: Sizes) -> list[Figure]:
     equal = float(np.mean([one == other for one, other in labels]))
     what = f"{sizes.photos} PNGs, {len(sizes.members)} members ({len(made_up)} random)"
     return _compared("classify-40", what, times, "labels", equal)
+
+
+def draft(sizes: Sizes) -> list[Figure]:
+    """vgg16 on large JPEGs, with --draft and without."""
+    count, width, height = sizes.large_photos
+    photos = inputs.enlarged(BUILD, inputs.EXAMPLES / "photos", count, width, height)
+    weights, made_up = inputs.weights(BUILD / "weights", ("vgg16",))
+    outputs = {name: BUILD / f"{name}.csv" for name in ("whole", "draft")}
+    common = ["--weights", str(weights), "--members", "vgg16"]
+    commands = {
+        name: [HW1, "batch", "classify", str(photos), str(output), *common]
+        for name, output in outputs.items()
+    }
+    commands["draft"].append("--draft")
+    times = race(
+        commands, sizes.runs, lambda: remove(*BUILD.glob("whole.*"), *BUILD.glob("draft.*"))
+    )
+    seconds = {name: median(each) for name, each in times.items()}
+    labels = zip(*map(_labels, outputs.values()), strict=True)
+    what = f"{count} JPEGs of {width} × {height}, vgg16{' (random)' if made_up else ''}"
+    return [
+        *(
+            Figure("draft", f"{name}: {what}", seconds[name], "s", runs)
+            for name, runs in times.items()
+        ),
+        Figure("draft", "whole / draft", seconds["whole"] / seconds["draft"], "×"),
+        Figure("draft", "equal labels", 100 * float(np.mean([a == b for a, b in labels])), "%"),
+    ]
 
 
 def segment_512(sizes: Sizes) -> list[Figure]:
@@ -214,6 +243,7 @@ def _pixels(path: Path) -> NDArray[np.uint8]:
 BENCHES: dict[str, Callable[[Sizes], list[Figure]]] = {
     "classify-40": classify_40,
     "segment-512": segment_512,
+    "draft": draft,
     "memory": memory,
     "large-image": large_image,
     "planning": planning,

@@ -34,6 +34,18 @@ def crops(folder: Path, sources: Path, count: int, side: int, suffix: str) -> Pa
     return partial.rename(made)
 
 
+def enlarged(folder: Path, sources: Path, count: int, width: int, height: int) -> Path:
+    """A folder of ``count`` JPEGs of width × height pixels, those in ``sources`` enlarged."""
+    made = folder / f"{sources.name}-{width}x{height}-{count}"
+    if made.is_dir():
+        return made
+    partial = _empty(made.with_name(f".{made.name}"))
+    photos = [Image.open(path).convert("RGB") for path in sorted(sources.iterdir())]
+    for index, photo in zip(range(count), itertools.cycle(photos), strict=False):
+        photo.resize((width, height)).save(partial / f"{index:06}.jpg", quality=90)
+    return partial.rename(made)
+
+
 def mosaic(folder: Path, sources: Path, width: int, height: int) -> Path:
     """One JPEG of width × height pixels, the images in ``sources`` laid side by side."""
     made = folder / f"mosaic-{width}x{height}.jpg"

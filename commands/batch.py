@@ -82,6 +82,12 @@ def _classify_options(function: Function) -> Function:
             help="Classifiers that vote.  [default: those of ensemble.toml in --weights, else all]",
         ),
         _tta("add each image's mirror image to the vote. More accurate, in twice the time."),
+        click.option(
+            "--draft",
+            is_flag=True,
+            help="Decode JPEGs at 1/2, 1/4 or 1/8 of their scale where that leaves twice what the "
+            "members see: faster for large photos; some labels may differ.",
+        ),
         click.option("--batch-size", type=click.IntRange(1), help="Images in a forward pass."),
         click.option(
             "--top-k",

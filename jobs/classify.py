@@ -69,6 +69,7 @@ class ClassifyJob:
             "columns": list(self.spec.columns),
             "scores": str(self.spec.scores.absolute()) if self.spec.scores else None,
             **({"tta": True} if self.spec.tta else {}),
+            **({"draft": True} if self.spec.draft else {}),
         }
 
     def check_names(self, root: Path, images: Sequence[Planned]) -> None:
@@ -115,6 +116,7 @@ class ClassifyJob:
             columns=self.spec.columns,
             scores=self.spec.scores is not None,
             tta=self.spec.tta,
+            draft=self.spec.draft,
         )
 
     def is_intact(self, folder: JobFolder, entry: Committed) -> bool:

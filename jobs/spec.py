@@ -40,13 +40,17 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifySpec(JobSpec):
-    """A label for each image. ``members`` None: those of the ensemble's file."""
+    """A label for each image. ``members`` None: those of the ensemble's file.
+
+    ``draft``: JPEGs are decoded at a smaller scale (see ``pipeline.decode.decode_crops``).
+    """
 
     members: tuple[str, ...] | None = None
     batch_size: int | None = None
     top_k: int = 1
     columns: tuple[Column, ...] = ()
     scores: Path | None = None
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

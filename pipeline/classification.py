@@ -28,7 +28,7 @@ class ClassifyWork:
 
     ``shares`` are the members' weights in the vote, in the order of ``checkpoints``. ``vote``
     says whether logits or probabilities are added up. With ``tta`` each member looks at an image
-    and at its mirror image.
+    and at its mirror image. ``draft``: see ``decode_crops``.
     """
 
     root: Path
@@ -41,6 +41,7 @@ class ClassifyWork:
     columns: tuple[Column, ...] = ()
     scores: bool = False
     tta: bool = False
+    draft: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -49,7 +50,7 @@ class ClassifyWork:
 
     def decode(self, piece: Shard) -> Decoded:
         """Decode the piece's images once, into one crop for each distinct size."""
-        return decode_crops(piece, self.root, self.sizes)
+        return decode_crops(piece, self.root, self.sizes, draft=self.draft)
 
     def load(self) -> Predictor:
         """Load the ensemble."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from hw1.errors import EnvironmentFault
 from hw1.pipeline import decode
@@ -477,6 +477,28 @@ def test_crops_of_a_shard_leave_out_what_is_rejected(
     assert [array.shape for array in result.arrays] == [(3, 40, 40, 3), (3, 16, 16, 3)]
     assert np.array_equal(result.arrays[0][1], crop(photo(21, 30), 40))
     assert len(opened) == 5
+
+
+def test_a_draft_decodes_large_jpegs_at_a_smaller_scale_and_leaves_the_rest(tmp_path: Path) -> None:
+    photos = [Image.fromarray(photo(*size)) for size in ((320, 400), (159, 200), (320, 400))]
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    large = encoded(photos[0], "JPEG", quality=95, exif=turned)
+    others = [encoded(photos[1], "JPEG", quality=95), encoded(photos[2], "PNG")]
+    shard = folder_of(tmp_path, [large, *others, large[:-900]])
+    result = decode_crops(shard, tmp_path, [40, 16], draft=True)
+    plain = decode_crops(shard, tmp_path, [40, 16])
+    with Image.open(io.BytesIO(large)) as image:
+        image.draft(None, (80, 80))
+        assert image.size == (100, 80)
+        expected = image.transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(result.arrays[0][0], crop(expected, 40))
+    assert np.array_equal(result.arrays[1][0], crop(expected, 16))
+    assert not np.array_equal(result.arrays[0][0], plain.arrays[0][0])
+    assert np.abs(result.arrays[0][0].astype(int) - plain.arrays[0][0]).max() < 8
+    assert np.array_equal(result.arrays[0][1:], plain.arrays[0][1:])
+    assert result.rejections == plain.rejections
+    assert [r.reason for r in result.rejections] == ["truncated"]
 
 
 def test_photos_end_before_memory_does(tmp_path: Path) -> None:
