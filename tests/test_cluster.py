@@ -1,0 +1,104 @@
+"""The engine on a cluster: nodes of this machine, as ``ray start`` makes them."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_work import FakeWork, shards
+
+from hw1.pipeline.engine import RayEngine, RayOptions
+from hw1.pipeline.inline import run_inline
+from hw1.pipeline.records import Committed
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+
+class Cluster:
+    """A head without processors, and nodes of one processor each, which can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._nodes: list[subprocess.Popen[str]] = []
+        head = ["--head", "--port=0", "--num-cpus=0", "--include-dashboard=false"]
+        self.address = self._start(*head, f"--temp-dir={folder}")
+
+    def add(self) -> None:
+        self._start(f"--address={self.address}", "--num-cpus=1")
+
+    def kill(self, node: int) -> None:
+        """Node 0 is the head."""
+        os.killpg(self._nodes[node].pid, signal.SIGKILL)
+        self._nodes[node].communicate()
+
+    def close(self) -> None:
+        for node, process in reversed(list(enumerate(self._nodes))):
+            if process.poll() is None:
+                self.kill(node)
+
+    def _start(self, *words: str) -> str:
+        """Start a node; returns the cluster's address, as a head tells it."""
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words]
+        node = subprocess.Popen(
+            [*command, "--disable-usage-stats"],
+            start_new_session=True,  # a process group, for kill
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._nodes.append(node)
+        assert node.stdout is not None
+        address = ""
+        for line in node.stdout:
+            if found := re.search(r"--address='(.*?)'", line):
+                address = found[1]
+            if "--block" in line:  # the last thing that it says
+                return address
+        raise AssertionError(f"{command} ended with {node.wait()}")
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the workers need fake_work, too
+    folder = Path(tempfile.mkdtemp(prefix="hw1-", dir="/tmp"))  # sockets need a short path
+    cluster = Cluster(folder)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+        shutil.rmtree(folder)
+
+
+def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path) -> None:
+    ray, inline = tmp_path / "ray", tmp_path / "inline"
+    ray.mkdir()
+    inline.mkdir()
+    todo = shards(40, 4)
+    done: list[Committed] = []
+    said: list[str] = []
+
+    def commit(committed: Committed) -> None:
+        done.append(committed)
+        if len(done) == 1:
+            cluster.add()
+            cluster.kill(1)
+
+    cluster.add()
+    options = RayOptions(address=cluster.address, device="cpu", timeout=60, pause=0.1)
+    with RayEngine(options) as engine:
+        assert engine.resources().machines == 1
+        engine.run(FakeWork(ray), todo, commit, said.append)
+    expected: list[Committed] = []
+    run_inline(FakeWork(inline), todo, expected.append)
+    for got, want in zip(sorted(done, key=lambda c: c.shard), expected, strict=True):
+        assert replace(got, seconds=0) == replace(want, seconds=0)
+        assert (ray / f"{got.shard}.txt").read_bytes() == (inline / f"{got.shard}.txt").read_bytes()
+    assert said  # of the node that went
