@@ -8,7 +8,7 @@ import click
 
 from ..errors import EnvironmentFault
 from . import options
-from .options import Decorator, FiniteRange, Function, Names, PathType, decorate
+from .options import Decorator, FiniteRange, Function, Names, OneSource, PathType, decorate
 
 if TYPE_CHECKING:
     from ..jobs.job import Job
@@ -145,7 +145,7 @@ def batch() -> None:
     """
 
 
-@batch.command(short_help="Give each image in IN one of 50 classes.")
+@batch.command(cls=OneSource, short_help="Give each image in IN one of 50 classes.")
 @_DRY_RUN
 @_classify_options
 def classify(dry_run: bool, **words: Any) -> None:
@@ -162,7 +162,7 @@ def classify(dry_run: bool, **words: Any) -> None:
     _classify(words, dry_run=dry_run)
 
 
-@batch.command(short_help="Give each image in IN a land-cover mask.")
+@batch.command(cls=OneSource, short_help="Give each image in IN a land-cover mask.")
 @_DRY_RUN
 @_segment_options
 def segment(dry_run: bool, **words: Any) -> None:
@@ -183,14 +183,14 @@ def plan() -> None:
     """Say what a job would do: images, formats, shards, members, device, time. Do nothing."""
 
 
-@plan.command("classify")
+@plan.command("classify", cls=OneSource)
 @_classify_options
 def plan_classify(**words: Any) -> None:
     """Say what "hw1 batch classify" would do, with the same arguments."""
     _classify(words, dry_run=True)
 
 
-@plan.command("segment")
+@plan.command("segment", cls=OneSource)
 @_segment_options
 def plan_segment(**words: Any) -> None:
     """Say what "hw1 batch segment" would do, with the same arguments."""

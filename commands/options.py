@@ -43,6 +43,22 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class OneSource(click.Command):
+    """A command that takes IN and an output, and says so where a shell gave a glob's files."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Raise UsageError, with the way out, for more than the two."""
+        ctx.allow_extra_args = True
+        super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:  # the latter: shell completion
+            names = [p.metavar or "" for p in self.params if isinstance(p, click.Argument)]
+            ctx.fail(
+                f"expected {' and '.join(names)}, found {len(names) + len(ctx.args)} arguments: "
+                "quote a glob, as in 'photos/*.jpg', and hw1 finds its files"
+            )
+        return ctx.args
+
+
 def name_variables(command: click.Command, context: click.Context) -> None:
     """Name the environment variable of each option after the option.
 

@@ -215,6 +215,8 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
         (["classify", "in", "o.csv", "--max-rejected", "few"], "0.5%"),
         (["classify", "in", "o.csv", "--weights", "in"], "no checkpoint"),
         (["classify", "in", "o.csv", "--weights", "bad"], "vgg16.safetensors"),
+        (["classify", "twice/a.jpg", "twice/a.png", "in/1.png", "o.csv"], "quote a glob"),
+        (["plan", "segment", "twice/a.jpg", "twice/a.png", "in/1.png", "m"], "IN and MASKS/"),
         (["segment", "in", "in/1.png"], "found a file"),
         (["segment", "in", "m", "--overlay", "m/o"], "outside MASKS"),
         (["segment", "in", "m", "--overlay", "in/../m"], "outside MASKS"),
