@@ -195,6 +195,7 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
         (["classify", "nowhere", "o.csv"], "nowhere"),
         (["classify", "empty", "o.csv"], "empty"),
         (["classify", "@list.txt", "o.csv"], "list.txt"),
+        (["classify", "s3://photos/", "o.csv"], "found an address"),
         (["classify", "in", "no/o.csv"], "no folder"),
         (["classify", "in", "in"], "found a folder"),
         (["classify", "in", "."], "found a folder"),
