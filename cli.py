@@ -71,7 +71,7 @@ class LazyGroup(click.Group):
             click.echo(f"hw1: {path}: {error.strerror}: {hint}", err=True)
             ctx.exit(InputError.exit_code)
         except KeyboardInterrupt:
-            click.echo("hw1: interrupted; the same command goes on from here", err=True)
+            click.echo("hw1: interrupted", err=True)
             ctx.exit(130)
 
 

@@ -57,7 +57,7 @@ _COMMON: list[Decorator] = [
         metavar="SECONDS",
         help="Reject an image that takes longer than this.  [default: 600]",
     ),
-    click.option("--overwrite", is_flag=True, help="Discard the earlier job of this output."),
+    click.option("--overwrite", is_flag=True, help="Discard the earlier job of this output, and begin anew."),
     click.option(
         "--max-rejected", type=Limit(), help="Stop where more images are rejected than this."
     ),
@@ -232,7 +232,7 @@ def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
         plan = describe(job)
         print_dry_run(plan, as_json=as_json)
         click.get_current_context().exit(2 if plan.problems else 0)
-    with terminate_as_interrupt():
+    with options.resumable(overwrite=job.spec.overwrite), terminate_as_interrupt():
         summary = run_job(job, Progress(Console(stderr=True), quiet=as_json))
     try:
         print_summary(summary, as_json=as_json)

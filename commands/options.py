@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,17 @@ def name_variables(command: click.Command, context: click.Context) -> None:
         for name in command.list_commands(below):
             if found := command.get_command(below, name):
                 name_variables(found, below)
+
+
+@contextmanager
+def resumable(*, overwrite: bool) -> Iterator[None]:
+    """Where an interrupt ends the context, say how what was done in it goes on, and exit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        how = "without --overwrite the same" if overwrite else "the same"
+        click.echo(f"hw1: interrupted; {how} command goes on from here", err=True)
+        click.get_current_context().exit(130)
 
 
 def decorate(function: Function, *decorators: Decorator) -> Function:

@@ -318,6 +318,29 @@ def test_a_path_that_may_not_be_looked_at_is_told_and_other_errors_are_bugs(
         assert done.exception is error
 
 
+def test_an_interrupt_says_how_it_goes_on_where_it_does(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object, **words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hw1.jobs.run.run_job", interrupt)
+    monkeypatch.setattr("hw1.jobs.train.train", interrupt)
+    monkeypatch.setattr("hw1.jobs.inspect.find_jobs", interrupt)
+    batch = ["batch", "classify", tmp_path, tmp_path / "o.csv", "--weights", weights, *INLINE]
+    train = ["train", "segment", tmp_path, "--output", tmp_path, "--init", "scratch"]
+    goes_on = "the same command goes on from here"
+    for words, said in (
+        (batch, f"; {goes_on}"),
+        ([*batch, "--overwrite"], f"; without --overwrite {goes_on}"),
+        (train, f"; {goes_on}"),
+        ([*train, "--overwrite"], f"; without --overwrite {goes_on}"),
+        (["jobs", "list"], ""),
+    ):
+        done = hw1(*words)
+        assert (done.exit_code, done.stderr) == (130, f"hw1: interrupted{said}\n")
+
+
 def test_bad_weights_do_not_cost_an_earlier_result(
     images: Path, weights: Path, tmp_path: Path
 ) -> None:
