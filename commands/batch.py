@@ -57,7 +57,9 @@ _COMMON: list[Decorator] = [
         metavar="SECONDS",
         help="Reject an image that takes longer than this.  [default: 600]",
     ),
-    click.option("--overwrite", is_flag=True, help="Discard the earlier job of this output, and begin anew."),
+    click.option(
+        "--overwrite", is_flag=True, help="Discard the earlier job of this output, and begin anew."
+    ),
     click.option(
         "--max-rejected", type=Limit(), help="Stop where more images are rejected than this."
     ),

@@ -74,7 +74,4 @@ def _checked(lines: list[str], title: str) -> list[str]:
 
 def _refusal(title: str, number: int, name: str, fault: str) -> str:
     folder = "the current folder" if title == _STDIN else "the list's folder"
-    return (
-        f"{title}, line {number}: {name!r} {fault};"
-        f" names are relative to {folder}, and below it"
-    )
+    return f"{title}, line {number}: {name!r} {fault}; names are relative to {folder}, and below it"

@@ -117,6 +117,20 @@ def test_segment_end_to_end(images: Path, weights: Path, tmp_path: Path) -> None
     assert report.exit_code == 0, report.output
 
 
+def test_a_job_in_a_list_can_be_told_by_its_output(
+    images: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a-folder-with-a-long-name" / "labels-of-all-photos.csv"
+    out.parent.mkdir()
+    hw1("batch", "classify", images, out, "--weights", weights, *INLINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "40")
+    piped = hw1("jobs", "list").stdout
+    assert str(out.relative_to(tmp_path)) in piped
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    assert "\n  a-f" in hw1("jobs", "list").stdout
+
+
 def test_outputs_with_odd_names_can_be_told(images: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "[b" / "o].csv\udcff"
     out.parent.mkdir()
