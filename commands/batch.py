@@ -8,7 +8,16 @@ import click
 
 from ..errors import EnvironmentFault
 from . import options
-from .options import Decorator, FiniteRange, Function, Names, OneSource, PathType, decorate
+from .options import (
+    Decorator,
+    FileType,
+    FiniteRange,
+    Function,
+    Names,
+    OneSource,
+    PathType,
+    decorate,
+)
 
 if TYPE_CHECKING:
     from ..jobs.job import Job
@@ -76,7 +85,7 @@ def _classify_options(function: Function) -> Function:
     return decorate(
         function,
         _COMMON[0],
-        click.argument("output", metavar="OUT.csv", type=PathType),
+        click.argument("output", metavar="OUT.csv", type=FileType()),
         *_COMMON[1:],
         click.option(
             "--members",
@@ -100,7 +109,7 @@ def _classify_options(function: Function) -> Function:
         ),
         click.option("--columns", type=Names(), help="More columns: confidence, agreement."),
         click.option(
-            "--scores", type=PathType, metavar="FILE.parquet", help="Write class probabilities."
+            "--scores", type=FileType(), metavar="FILE.parquet", help="Write class probabilities."
         ),
     )
 

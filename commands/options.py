@@ -44,6 +44,19 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class FileType(click.Path):
+    """The path of a file to write, as a Path: which forgets a slash at its end."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; fails for a folder's name."""
+        if str(value).endswith("/"):
+            self.fail(f"expected a file's name, found a folder's: {value}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class OneSource(click.Command):
     """A command that takes IN and an output, and says so where a shell gave a glob's files."""
 

@@ -233,6 +233,9 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
         (["classify", "twice/a.jpg", "twice/a.png", "in/1.png", "o.csv"], "quote a glob"),
         (["plan", "segment", "twice/a.jpg", "twice/a.png", "in/1.png", "m"], "IN and MASKS/"),
         (["segment", "in", "in/1.png"], "found a file"),
+        (["segment", "in/1.png", "mask.png"], "expected a folder's name"),
+        (["classify", "in", "o/"], "found a folder's"),
+        (["classify", "in", "o.csv", "--scores", "o/"], "found a folder's"),
         (["segment", "in", "m", "--overlay", "m/o"], "outside MASKS"),
         (["segment", "in", "m", "--overlay", "in/../m"], "outside MASKS"),
         (["segment", "in", "o/m", "--overlay", "o"], "around it"),
@@ -330,6 +333,21 @@ def test_a_path_that_may_not_be_looked_at_is_told_and_other_errors_are_bugs(
         assert len(done.stderr.splitlines()) == 1
     else:
         assert done.exception is error
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("segment", "hw1 batch segment, hw1 evaluate segment, hw1 train segment?"),
+        ("tsne", "hw1 plot tsne?"),
+        ("vgg16", "hw1 models vgg16?"),
+        ("bacth", "hw1 batch?"),
+    ],
+)
+def test_a_command_without_its_group_is_told_where_it_is(name: str, meant: str) -> None:
+    done = hw1(name, "in", "out")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"Did you mean {meant}\n")
 
 
 def test_an_interrupt_says_how_it_goes_on_where_it_does(
