@@ -45,8 +45,16 @@ _COMMON: list[Decorator] = [
     options.WEIGHTS,
     options.device("Where the models run; auto: on GPUs where there are any."),
     options.PRECISION,
-    click.option("--shard-size", type=click.IntRange(1), help="Images in a unit of work."),
-    click.option("--actors", type=click.IntRange(1), help="Copies of the models at work."),
+    click.option(
+        "--shard-size",
+        type=click.IntRange(1),
+        help="Images in a unit of work, whole batches.  [default: two batches; to segment 16]",
+    ),
+    click.option(
+        "--actors",
+        type=click.IntRange(1),
+        help="Copies of the models at work.  [default: one a GPU; without, one a machine]",
+    ),
     click.option(
         "--threads",
         type=click.IntRange(1),
@@ -99,7 +107,11 @@ def _classify_options(function: Function) -> Function:
             help="Decode JPEGs at 1/2, 1/4 or 1/8 of their scale where that leaves twice what the "
             "members see: faster for large photos; some labels may differ.",
         ),
-        click.option("--batch-size", type=click.IntRange(1), help="Images in a forward pass."),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(1),
+            help="Images in a forward pass.  [default: 64 on a CPU, 256 on a GPU]",
+        ),
         click.option(
             "--top-k",
             type=click.IntRange(1, 50),
