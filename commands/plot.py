@@ -174,4 +174,4 @@ def _report(plotted: "Plotted", output: Path) -> None:
     for rejection in plotted.rejections:
         name = shown(rejection.image_id)
         print(f"left out: {name} ({rejection.reason}: {rejection.detail})", file=sys.stderr)
-    print(f"{output}: {plotted.images:,} images")
+    print(f"{output}: {plotted.images:,} {'image' if plotted.images == 1 else 'images'}")
