@@ -31,7 +31,7 @@ _OURS = frozenset({".job", OVERLAY_MARK})
 
 
 class SegmentJob:
-    """What is particular to a job that writes masks. See ``run.Job`` for the methods."""
+    """What is particular to a job that writes masks. See ``job.Job`` for the methods."""
 
     task: Task = "segment"
 
