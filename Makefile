@@ -37,7 +37,7 @@ lint: venv ## ruff, its rules and its format
 .PHONY: types
 types: venv ## mypy --strict, on a folder named hw1: the package's name is this folder's
 	@mkdir -p build/types && ln -sfn "$(CURDIR)" build/types/hw1
-	cd build/types && $(abspath $(BIN))/python -m mypy --explicit-package-bases \
+	cd build/types && "$(abspath $(BIN))/python" -m mypy --explicit-package-bases \
 		--config-file ../../pyproject.toml hw1
 
 .PHONY: bench

@@ -50,6 +50,28 @@ class LazyGroup(click.Group):
         name_variables(command, ctx)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Where there is no such command, say in which group it is, or what is named nearly so."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            groups = ((name, self.get_command(ctx, name)) for name in _COMMANDS)
+            meant = [
+                f"hw1 {name} {args[0]}"
+                for name, group in groups
+                if isinstance(group, click.Group) and args[0] in group.list_commands(ctx)
+            ]
+            near = difflib.get_close_matches(args[0], _COMMANDS)
+            meant = meant or [f"hw1 {name}" for name in near]
+            if not meant:
+                raise
+            hint = f"No such command {args[0]!r}. Did you mean {', '.join(meant)}?"
+            raise click.UsageError(hint, ctx) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table, without importing anything."""
         with formatter.section("Commands"):
@@ -71,7 +93,7 @@ class LazyGroup(click.Group):
             click.echo(f"hw1: {path}: {error.strerror}: {hint}", err=True)
             ctx.exit(InputError.exit_code)
         except KeyboardInterrupt:
-            click.echo("hw1: interrupted; the same command goes on from here", err=True)
+            click.echo("hw1: interrupted", err=True)
             ctx.exit(130)
 
 

@@ -1,7 +1,7 @@
 """Errors that a user reads: what was expected, what was found, what to do.
 
     Hw1Error
-    ├── InputError        2   wrong usage: an option, a path, a weight file
+    ├── InputError        2   wrong usage: an option, a path, a checkpoint
     ├── EnvironmentFault  4   memory or disk full, an I/O error, a lost node: resumable
     ├── TooManyRejected   4   more images rejected than the user allows: resumable
     └── Refused           5   the output belongs to another job, or to one that runs
@@ -19,7 +19,7 @@ class Hw1Error(Exception):
 
 
 class InputError(Hw1Error):
-    """What the user gave cannot be used: an option, a path, a weight file."""
+    """What the user gave cannot be used: an option, a path, a checkpoint."""
 
     exit_code = 2
 

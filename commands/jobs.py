@@ -25,13 +25,14 @@ def list_jobs(folder: Path, as_json: bool) -> None:
         click.echo(json.dumps([view.as_dict() for view in views]))
         return
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
 
+    from .tables import console
+
     output = Column("output", overflow="fold")  # whole: it is what a person copies
     others = ("task", "state", "images", "rejected", "began (UTC)")
-    columns = (output, *(Column(name, no_wrap=True) for name in others))
+    columns = (output, *(Column(name) for name in others))
     table = Table(*columns, box=box.SIMPLE_HEAD)
     here = Path.cwd()
     for view in views:
@@ -45,7 +46,7 @@ def list_jobs(folder: Path, as_json: bool) -> None:
             str(view.rejected),
             about["began"][:16].replace("T", " "),
         )
-    Console().print(table if views else escape(f"no jobs in {folder}"))
+    console().print(table if views else escape(f"no jobs in {folder}"))
 
 
 @jobs.command()

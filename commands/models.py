@@ -24,7 +24,6 @@ from . import options
 from .options import PathType
 
 _HEADLINES = ("accuracy", "miou")  # the scores to show where a checkpoint has many
-_PLAIN_WIDTH = 140  # of a table that goes to a file or a pipe
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
 
@@ -176,13 +175,11 @@ def _facts(row: Entry) -> list[tuple[str, str]]:
 
 def _print_table(rows: list[Entry]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
+    from .tables import console
+
     table = Table(box=box.SIMPLE_HEAD)
     right: Any = {"justify": "right", "no_wrap": True}
     table.add_column("member", no_wrap=True)
@@ -204,7 +201,7 @@ def _print_table(rows: list[Entry]) -> None:
             escape(_scores(row)),
             style=None if checkpoint else "dim",
         )
-    console.print(table)
+    console().print(table)
 
 
 def _scores(row: Entry) -> str:

@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,35 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class FileType(click.Path):
+    """The path of a file to write, as a Path: which forgets a slash at its end."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; fails for a folder's name."""
+        if str(value).endswith("/"):
+            self.fail(f"expected a file's name, found a folder's: {value}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class OneSource(click.Command):
+    """A command that takes IN and an output, and says so where a shell gave a glob's files."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Raise UsageError, with the way out, for more than the two."""
+        ctx.allow_extra_args = True
+        super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:  # the latter: shell completion
+            names = [p.metavar or "" for p in self.params if isinstance(p, click.Argument)]
+            ctx.fail(
+                f"expected {' and '.join(names)}, found {len(names) + len(ctx.args)} arguments: "
+                "quote a glob, as in 'photos/*.jpg', and hw1 finds its files"
+            )
+        return ctx.args
+
+
 def name_variables(command: click.Command, context: click.Context) -> None:
     """Name the environment variable of each option after the option.
 
@@ -58,6 +88,17 @@ def name_variables(command: click.Command, context: click.Context) -> None:
         for name in command.list_commands(below):
             if found := command.get_command(below, name):
                 name_variables(found, below)
+
+
+@contextmanager
+def resumable(*, overwrite: bool) -> Iterator[None]:
+    """Where an interrupt ends the context, say how what was done in it goes on, and exit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        how = "without --overwrite the same" if overwrite else "the same"
+        click.echo(f"hw1: interrupted; {how} command goes on from here", err=True)
+        click.get_current_context().exit(130)
 
 
 def decorate(function: Function, *decorators: Decorator) -> Function:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import options
-from .options import PathType
+from .options import OneSource, PathType
 
 if TYPE_CHECKING:
     from ..jobs.plot import DeviceChoice, Plotted
@@ -22,7 +22,7 @@ def plot() -> None:
     """Draw figures of what the models do."""
 
 
-@plot.command()
+@plot.command(cls=OneSource)
 @_SOURCE
 @_OUTPUT
 @click.option("--member", default="vgg16", show_default=True, help="The classifier.")
@@ -89,7 +89,7 @@ def tsne(
     _report(plot_tsne(spec), output)
 
 
-@plot.command()
+@plot.command(cls=OneSource)
 @_SOURCE
 @_OUTPUT
 @click.option(
@@ -174,4 +174,4 @@ def _report(plotted: "Plotted", output: Path) -> None:
     for rejection in plotted.rejections:
         name = shown(rejection.image_id)
         print(f"left out: {name} ({rejection.reason}: {rejection.detail})", file=sys.stderr)
-    print(f"{output}: {plotted.images:,} images")
+    print(f"{output}: {plotted.images:,} {'image' if plotted.images == 1 else 'images'}")

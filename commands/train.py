@@ -179,7 +179,8 @@ def _run(recipe: "Recipe", output: Path, overwrite: bool, as_json: bool) -> None
     from ..jobs import train as training
     from .train_tables import print_training
 
-    report = training.train(recipe, output, say, overwrite=overwrite)
+    with options.resumable(overwrite=overwrite):
+        report = training.train(recipe, output, say, overwrite=overwrite)
     print_training(report, as_json=as_json)
 
 

@@ -21,7 +21,9 @@ _OPTIONS: list[Decorator] = [
         metavar="DIR",
         help="Where the checkpoints and the run's state go; can be given as --weights later.",
     ),
-    click.option("--overwrite", is_flag=True, help="Discard the earlier run in --output."),
+    click.option(
+        "--overwrite", is_flag=True, help="Discard the earlier run in --output, and begin anew."
+    ),
     click.option(
         "--init",
         default="imagenet",

@@ -20,7 +20,7 @@ from .spec import ClassifySpec, Task
 
 
 class ClassifyJob:
-    """What is particular to a job that labels images. See ``run.Job`` for the methods."""
+    """What is particular to a job that labels images. See ``job.Job`` for the methods."""
 
     task: Task = "classify"
 

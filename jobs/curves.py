@@ -61,6 +61,7 @@ def plot_curves(runs: Sequence[Path], output: Path) -> int:
         _draw_classes(grid[-1], read[0], classes)
     for axes in grid:
         axes.set_xlabel("epoch")
+        axes.locator_params(axis="x", integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, output)
     return max(len(run.columns[_EPOCH]) for run in read)

@@ -26,7 +26,7 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
     if fresh:
         lines.append(f"  {summary.seconds:.1f} s, {rate:.1f} images/s")
     if summary.ignored:
-        lines.append(f"  {summary.ignored} other files ignored")
+        lines.append(f"  other files, ignored: {summary.ignored}")
     if summary.rejected:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.reasons.most_common())
         lines += [

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError, Refused
 from ..pipeline.durable import make_folder, storage, write_bytes
+from ..pipeline.formats import SUFFIXES
 from ..pipeline.models.members import SEGMENTERS
 from ..pipeline.numerics import Device, Profile
 from ..pipeline.parts import part_digest, part_path, read_rejections
@@ -30,7 +31,7 @@ _OURS = frozenset({".job", OVERLAY_MARK})
 
 
 class SegmentJob:
-    """What is particular to a job that writes masks. See ``run.Job`` for the methods."""
+    """What is particular to a job that writes masks. See ``job.Job`` for the methods."""
 
     task: Task = "segment"
 
@@ -227,6 +228,10 @@ def _require_folder(path: Path, name: str) -> None:
         raise InputError(f"{name} {path}: {error.strerror}") from error
     if path.exists() and not path.is_dir():
         raise InputError(f"{name} {path}: expected a folder, found a file")
+    if not path.exists() and path.suffix.lower() in SUFFIXES:
+        raise InputError(
+            f"{name} {path}: expected a folder's name: in it there will be a PNG for each image"
+        )
     above = path
     while not above.exists():
         above = above.parent

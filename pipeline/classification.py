@@ -84,7 +84,7 @@ class ClassifyWork:
 class EnsemblePredictor:
     """The members, loaded; batches of a fixed shape, so that the bytes never depend on chance.
 
-    Raises InputError for a bad weight file, EnvironmentFault where this machine cannot meet the
+    Raises InputError for a bad checkpoint, EnvironmentFault where this machine cannot meet the
     job's numerics profile.
     """
 

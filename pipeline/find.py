@@ -91,13 +91,16 @@ def find(
     else:
         found = _path(source, chosen, identities(skip))
     if not found.images:
-        raise InputError(f"nothing to do in {source}: {_nothing(found, bool(include or exclude))}")
+        said = _nothing(found, source, filtered=bool(include or exclude))
+        raise InputError(f"nothing to do in {source}: {said}")
     found.images.sort(key=lambda planned: os.fsencode(planned.image_id))
     return found
 
 
-def _nothing(found: Found, filtered: bool) -> str:
+def _nothing(found: Found, source: str, *, filtered: bool) -> str:
     if not found.ignored:
+        if source.startswith("@"):
+            return "the list names no file"
         return f"no file is there (looked in {found.root})"
     one = found.ignored == 1
     said = "the one file is no image" if one else f"of {found.ignored} files none is an image"
@@ -128,6 +131,10 @@ def _path(source: str, chosen: _Filter, skip: frozenset[Identity]) -> Found:
 
 def _glob(source: str, chosen: _Filter, skip: frozenset[Identity], error: OSError) -> Found:
     folder, globs = split_glob(source)
+    if "://" in source:
+        raise InputError(
+            f"{source}: expected a path, found an address; copy its files here, or mount them"
+        ) from error
     if not globs:
         raise InputError(f"cannot read {source}: {error.strerror}") from error
     root = Path(folder).absolute()

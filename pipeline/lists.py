@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ..errors import InputError
 
+_STDIN = "standard input"
+
 
 def read_list(source: str) -> tuple[Path, list[str]]:
     """Return the folder that the names are relative to, and the names, as they are written.
@@ -30,7 +32,7 @@ def read_list(source: str) -> tuple[Path, list[str]]:
             root, data = path.parent, path.read_bytes()
         except OSError as error:
             raise InputError(f"cannot read the list {source}: {error.strerror}") from error
-    title = "standard input" if source == "-" else source
+    title = _STDIN if source == "-" else source
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{title}: expected a list in UTF-8, found UTF-16; write it as UTF-8")
     return root, _checked(_split(data), title)
@@ -71,7 +73,5 @@ def _checked(lines: list[str], title: str) -> list[str]:
 
 
 def _refusal(title: str, number: int, name: str, fault: str) -> str:
-    return (
-        f"{title}, line {number}: {name!r} {fault};"
-        " names are relative to the list's folder, and below it"
-    )
+    folder = "the current folder" if title == _STDIN else "the list's folder"
+    return f"{title}, line {number}: {name!r} {fault}; names are relative to {folder}, and below it"

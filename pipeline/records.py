@@ -151,7 +151,7 @@ class Work(Protocol):
     def load(self) -> Predictor:
         """Load the models; called once in each actor.
 
-        Raises InputError for a bad weight file, EnvironmentFault where this machine does not
+        Raises InputError for a bad checkpoint, EnvironmentFault where this machine does not
         meet the job's numerics profile.
         """
 

@@ -80,7 +80,7 @@ class SegmentWork:
 class MaskPredictor:
     """The segmenter, loaded. An image has forward passes of its own: one, or one a tile and view.
 
-    So its mask depends on no other image. Raises InputError for a bad weight file,
+    So its mask depends on no other image. Raises InputError for a bad checkpoint,
     EnvironmentFault where this machine cannot meet the job's numerics profile.
     """
 

@@ -27,7 +27,7 @@ class View:
 ONE_VIEW: Final = (View(5, False),)
 
 TTA_VIEWS: Final = (View(6, False), View(5, True), View(4, False))
-"""Of a tile, the largest first; what they gain on held-out tiles is in weights/MODEL_CARD.md."""
+"""Of a tile, the largest first; what they gain is in weights/MODEL_CARD.md."""
 
 
 def with_mirror(predict: "Callable[[UInt8], Tensor]") -> "Callable[[UInt8], Tensor]":

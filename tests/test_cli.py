@@ -117,6 +117,20 @@ def test_segment_end_to_end(images: Path, weights: Path, tmp_path: Path) -> None
     assert report.exit_code == 0, report.output
 
 
+def test_a_job_in_a_list_can_be_told_by_its_output(
+    images: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a-folder-with-a-long-name" / "labels-of-all-photos.csv"
+    out.parent.mkdir()
+    hw1("batch", "classify", images, out, "--weights", weights, *INLINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "40")
+    piped = hw1("jobs", "list").stdout
+    assert str(out.relative_to(tmp_path)) in piped
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    assert "\n  a-f" in hw1("jobs", "list").stdout
+
+
 def test_outputs_with_odd_names_can_be_told(images: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "[b" / "o].csv\udcff"
     out.parent.mkdir()
@@ -195,6 +209,7 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
         (["classify", "nowhere", "o.csv"], "nowhere"),
         (["classify", "empty", "o.csv"], "empty"),
         (["classify", "@list.txt", "o.csv"], "list.txt"),
+        (["classify", "s3://photos/", "o.csv"], "found an address"),
         (["classify", "in", "no/o.csv"], "no folder"),
         (["classify", "in", "in"], "found a folder"),
         (["classify", "in", "."], "found a folder"),
@@ -215,7 +230,12 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
         (["classify", "in", "o.csv", "--max-rejected", "few"], "0.5%"),
         (["classify", "in", "o.csv", "--weights", "in"], "no checkpoint"),
         (["classify", "in", "o.csv", "--weights", "bad"], "vgg16.safetensors"),
+        (["classify", "twice/a.jpg", "twice/a.png", "in/1.png", "o.csv"], "quote a glob"),
+        (["plan", "segment", "twice/a.jpg", "twice/a.png", "in/1.png", "m"], "IN and MASKS/"),
         (["segment", "in", "in/1.png"], "found a file"),
+        (["segment", "in/1.png", "mask.png"], "expected a folder's name"),
+        (["classify", "in", "o/"], "found a folder's"),
+        (["classify", "in", "o.csv", "--scores", "o/"], "found a folder's"),
         (["segment", "in", "m", "--overlay", "m/o"], "outside MASKS"),
         (["segment", "in", "m", "--overlay", "in/../m"], "outside MASKS"),
         (["segment", "in", "o/m", "--overlay", "o"], "around it"),
@@ -313,6 +333,44 @@ def test_a_path_that_may_not_be_looked_at_is_told_and_other_errors_are_bugs(
         assert len(done.stderr.splitlines()) == 1
     else:
         assert done.exception is error
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("segment", "hw1 batch segment, hw1 evaluate segment, hw1 train segment?"),
+        ("tsne", "hw1 plot tsne?"),
+        ("vgg16", "hw1 models vgg16?"),
+        ("bacth", "hw1 batch?"),
+    ],
+)
+def test_a_command_without_its_group_is_told_where_it_is(name: str, meant: str) -> None:
+    done = hw1(name, "in", "out")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"Did you mean {meant}\n")
+
+
+def test_an_interrupt_says_how_it_goes_on_where_it_does(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object, **words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hw1.jobs.run.run_job", interrupt)
+    monkeypatch.setattr("hw1.jobs.train.train", interrupt)
+    monkeypatch.setattr("hw1.jobs.inspect.find_jobs", interrupt)
+    batch = ["batch", "classify", tmp_path, tmp_path / "o.csv", "--weights", weights, *INLINE]
+    train = ["train", "segment", tmp_path, "--output", tmp_path, "--init", "scratch"]
+    goes_on = "the same command goes on from here"
+    for words, said in (
+        (batch, f"; {goes_on}"),
+        ([*batch, "--overwrite"], f"; without --overwrite {goes_on}"),
+        (train, f"; {goes_on}"),
+        ([*train, "--overwrite"], f"; without --overwrite {goes_on}"),
+        (["jobs", "list"], ""),
+    ):
+        done = hw1(*words)
+        assert (done.exit_code, done.stderr) == (130, f"hw1: interrupted{said}\n")
 
 
 def test_bad_weights_do_not_cost_an_earlier_result(

@@ -55,7 +55,6 @@ def planned(root: Path, name: str) -> Planned:
 
 
 RGB = Image.fromarray(photo())
-GREY = RGB.convert("L")
 
 
 @pytest.mark.parametrize(

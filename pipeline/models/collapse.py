@@ -42,20 +42,6 @@ def collapse(network: nn.Module, size: int) -> nn.Module:
     return network
 
 
-def collapse_state(state: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
-    """A state dict of a vgg19_bn, collapsed for inputs of ``size`` × ``size`` pixels.
-
-    Its first Linear has 512·h·w inputs. Other state dicts, and sizes of 224 and more, stay as
-    they are.
-    """
-    side = size // STRIDE
-    changed = dict(state)
-    weight = changed.get(WEIGHT)
-    if weight is not None and 0 < side < POOLED and weight.shape[1] == CHANNELS * POOLED**2:
-        changed[WEIGHT] = collapse_weight(weight, side)
-    return changed
-
-
 def expand_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A collapsed state dict in the layout of the table: Linear(25088, …) first.
 
