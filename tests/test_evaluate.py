@@ -111,6 +111,15 @@ def test_scores_give_top_k_and_calibration(tmp_path, out, truth):
     assert sorted(report.top_k) == [1, 2, 3, 5, 10]
 
 
+def test_top_k_of_equal_scores_is_no_less_than_accuracy(tmp_path, out, truth):
+    scores = np.zeros((4, 50), np.float32)
+    scores[:, [0, 1, 2, 3]] = 0.25
+    out.write_text("image_id,label\na.png,0\nb.png,0\nc.png,0\nd.png,0\n")
+    path = write_scores(tmp_path / "s.parquet", ["a.png", "b.png", "c.png", "d.png"], scores)
+    report = evaluate_classify(out, truth, scores=path)
+    assert report.top_k == {1: 0.5, 2: 0.75, 3: 1.0, 5: 1.0, 10: 1.0}
+
+
 def test_scores_of_another_run_are_refused(tmp_path, out, truth):
     scores = np.eye(4, 50, dtype=np.float32)
     ids = ["a.png", "b.png", "c.png", "d.png"]
