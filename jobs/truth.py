@@ -12,6 +12,8 @@ from ..pipeline.parts import CLASSES
 from ..pipeline.rows import read_rows
 
 _CLASS_IN_NAME = re.compile(r"(\d+)_.+")
+_DIGITS = 1000  # of a label, with zeros before it; int refuses a few thousand
+_SHOWN = 40  # characters of what is no label
 _ROLE = re.compile(r"_(sat|mask)$")
 
 
@@ -79,8 +81,9 @@ def read_class_names(path: Path) -> dict[int, str]:
 
 def parse_label(text: str, place: str) -> int:
     """A label, 0 to 49; InputError, which names the place, for anything else."""
-    if not text.isdecimal() or int(text) >= CLASSES:
-        raise InputError(f"{place}: a label is an integer 0 to {CLASSES - 1}, found {text!r}")
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) >= CLASSES:
+        found = text[:_SHOWN]
+        raise InputError(f"{place}: a label is an integer 0 to {CLASSES - 1}, found {found!r}")
     return int(text)
 
 

@@ -139,6 +139,30 @@ def test_a_file_that_holds_no_scores(tmp_path, out, truth):
         evaluate_classify(out, truth, scores=tmp_path / "s.parquet")
 
 
+@pytest.mark.parametrize("score", [np.nan, -0.1, 7.5])
+def test_scores_that_are_no_probabilities(tmp_path, out, truth, score):
+    scores = np.eye(50, dtype=np.float32)[[0, 1, 1, 3]]
+    scores[2, 7] = score
+    path = write_scores(tmp_path / "s.parquet", ["a.png", "b.png", "c.png", "d.png"], scores)
+    with pytest.raises(InputError, match=r"0 to 1; 1 images have others: c\.png"):
+        evaluate_classify(out, truth, scores=path)
+
+
+def test_scores_in_columns_of_other_types(tmp_path, out, truth):
+    scores = np.eye(50)[[0, 1, 1, 3]]
+    names = np.array(["a.png", "b.png", "c.png", "d.png"], object)
+    for ids in (names.astype("S"), pa.array(names).dictionary_encode()):
+        path = write_scores(tmp_path / "s.parquet", ids, scores)
+        assert evaluate_classify(out, truth, scores=path).accuracy == 0.5
+    for ids in ([1, 2, 3, 4], [None, "b.png", "c.png", "d.png"]):
+        path = write_scores(tmp_path / "s.parquet", ids, scores)
+        with pytest.raises(InputError, match=r"missing a\.png"):
+            evaluate_classify(out, truth, scores=path)
+    path = write_scores(tmp_path / "s.parquet", names, scores.astype(str).astype(object) + "x")
+    with pytest.raises(InputError, match="can't be read as a Parquet file of scores"):
+        evaluate_classify(out, truth, scores=path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -147,6 +171,7 @@ def test_a_file_that_holds_no_scores(tmp_path, out, truth):
         ("image_id,label\na.png\n", "row 2: expected 2 fields, found 1"),
         ("image_id,label\na.png,0\na.png,0\n", r"row 3: a\.png has a label already"),
         ("image_id,label\na.png,-1\n", "row 2: a label is an integer 0 to 49, found '-1'"),
+        ("image_id,label\na.png," + "9" * 5000, "row 2: a label is .*found '9{40}'"),
         ("image_id,label,confidence\na.png,1,nan\n", "row 2: a confidence is a number 0 to 1"),
     ],
 )

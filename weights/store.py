@@ -49,7 +49,7 @@ class Checkpoint:
 
     @property
     def scores(self) -> dict[str, float]:
-        """What it scored, by name, as its metadata says; empty where they don't in finite numbers."""
+        """What it scored, by data set, as its metadata says; empty where that isn't numbers."""
         try:
             scores = json.loads(self.metadata.get("scores", "{}"))
             found = {str(name): float(value) for name, value in scores.items()}
