@@ -116,7 +116,7 @@ def evaluate_classify(
         correct=int(correct.sum()),
         accuracy=float(correct.mean()),
         balanced_accuracy=metrics.mean([score.recall for score in present]) or 0.0,
-        macro_f1=metrics.mean([score.f1 for score in present]) or 0.0,
+        macro_f1=metrics.mean([score.f1 for score in per_class]) or 0.0,
         top_k=dict(sorted(top_k.items())),
         per_class=per_class,
         confusion=metrics.confusion(true, chosen),

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from sklearn.metrics import f1_score
 
 from hw1.commands.evaluate import evaluate
 from hw1.errors import InputError
@@ -81,6 +82,12 @@ def test_labels_are_paired_by_name(out, truth):
     assert report.confusion[2, 3] == 1
     assert report.confusion.sum() == 4
     assert report.most_confused() == [(0, 1, 1), (2, 3, 1)]
+
+
+def test_macro_f1_counts_a_class_that_is_predicted_and_never_true(out, truth):
+    # Labels 0, 1, 1, 3 for 0, 0, 1, 2, in the images' order.
+    expected = f1_score([0, 0, 1, 2], [0, 1, 1, 3], average="macro")
+    assert evaluate_classify(out, truth).macro_f1 == pytest.approx(expected)
 
 
 def test_a_folder_of_named_images_is_a_truth(tmp_path):
