@@ -352,6 +352,9 @@ def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
     assert "at least 32" in refused(*classify, "--size", "16")
     assert "--size-from" in refused(*classify, "--size-from", "50")
     assert "keep fewer apart" in refused(*classify, "--holdout", "150")
+    assert "one image to train on: resnet152 has batch norm" in refused(
+        *classify, "--holdout", "149"
+    )
     assert "no such folder" in refused("classify", str(tmp_path / "no"), "--member", "resnet152")
     assert "expected 32 to 64" in refused(*classify, "--size-from", "0")
     assert "4294967295" in refused(*classify, "--seed", str(2**32))
