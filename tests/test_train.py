@@ -193,6 +193,10 @@ def test_a_diverged_run_stops(photos: Path, tmp_path: Path) -> None:
     recipe = tiny.recipe(photos, lr=1e30)
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step .*lower --lr than 1e\+30"):
         run(recipe, tmp_path)
+    # Where no step follows, it is seen when the weights are saved.
+    recipe = tiny.recipe(photos, lr=1e30, batch_size=75, epochs=1)
+    with pytest.raises(InputError, match=r"values beyond torch.float16: training has diverged"):
+        run(recipe, tmp_path / "other")
 
 
 def test_held_out_files_are_named(photos: Path, tiles: Path, tmp_path: Path) -> None:
