@@ -281,9 +281,12 @@ def test_a_full_disk_keeps_the_earlier_state(
 
 
 def test_a_damaged_state_is_told(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(InputError, match=r"state.pt cannot be read.*--overwrite"):
-        run(tiny.recipe(photos), tmp_path)
+    file = tmp_path / "state.pt"
+    torch.save({"recipe": "{}"}, file)
+    for damaged in (b"PK\x03\x04 torn", file.read_bytes().replace(b"recipe", b"re\xffipe")):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"state.pt cannot be read.*--overwrite"):
+            run(tiny.recipe(photos), tmp_path)
 
 
 def test_a_budget_sets_the_schedule_once(photos: Path, tmp_path: Path) -> None:
