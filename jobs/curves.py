@@ -61,6 +61,7 @@ def plot_curves(runs: Sequence[Path], output: Path) -> int:
         _draw_classes(grid[-1], read[0], classes)
     for axes in grid:
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, output)
     return max(len(run.columns[_EPOCH]) for run in read)

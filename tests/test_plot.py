@@ -11,7 +11,7 @@ from torch import nn
 
 from hw1.commands.plot import plot
 from hw1.errors import InputError
-from hw1.jobs.curves import read_run
+from hw1.jobs.curves import plot_curves, read_run
 from hw1.jobs.layers import LayerOutputs, find_layer
 from hw1.jobs.plot import title_of
 from hw1.jobs.tsne import embed
@@ -209,6 +209,21 @@ def test_curves_of_runs(tmp_path: Path) -> None:
     assert result.output == f"{output}: 2 runs, 2 epochs\n"
     with Image.open(output) as figure:
         assert figure.size == alone  # loss, mIoU and classes; loss, accuracy and mIoU
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_epochs_are_whole_numbers_on_their_axis(
+    epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks: list[float] = []
+    monkeypatch.setattr(
+        "hw1.jobs.curves.save", lambda figure, path: ticks.extend(figure.axes[0].get_xticks())
+    )
+    rows = [f"{epoch},{3 / epoch},0.5" for epoch in range(1, epochs + 1)]
+    (tmp_path / "a.csv").write_text("\n".join(["epoch,loss,miou", *rows]))
+    plot_curves([tmp_path / "a.csv"], tmp_path / "x.png")
+    assert set(range(1, epochs + 1)) <= set(ticks)
+    assert all(tick == int(tick) for tick in ticks)
 
 
 @pytest.mark.filterwarnings("error")
