@@ -182,11 +182,12 @@ def test_masks_of_too_many_or_broken_images(tmp_path, segmenter):
 
 
 def test_titles_say_which_checkpoint_it_is():
-    metadata = {"scores": json.dumps({"epoch": 3.0, "miou": 0.61234})}
+    # As hw1 train writes them.
+    metadata = {"epoch": "3 of 12", "scores": json.dumps({"miou": 0.61234})}
     path = Path("run/early/fcn8s.safetensors")
     checkpoint = Checkpoint("fcn8s", path, "", Preprocessing(size=None), metadata, 1)
-    assert title_of(checkpoint) == "early/fcn8s\nepoch 3, mIoU 0.6123"
-    assert title_of(checkpoint, tta=True) == "early/fcn8s\nepoch 3, --tta"
+    assert title_of(checkpoint) == "early/fcn8s\nepoch 3 of 12, mIoU 0.6123"
+    assert title_of(checkpoint, tta=True) == "early/fcn8s\nepoch 3 of 12, --tta"
     assert title_of(replace(checkpoint, metadata={})) == "early/fcn8s"
 
 
