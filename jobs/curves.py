@@ -97,7 +97,7 @@ def read_run(path: Path) -> Run:
     file = path / METRICS if path.is_dir() else path
     name = file.absolute().parent.name if file.name == METRICS else file.stem
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or "it isn't a CSV file"

@@ -235,6 +235,11 @@ def test_any_name_of_a_run_is_a_curves(tmp_path: Path) -> None:
     assert result.output == f"{tmp_path / 'curves.png'}: 1 run, 2 epochs\n"
 
 
+def test_a_table_that_a_spreadsheet_wrote(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(METRICS, encoding="utf-8-sig")
+    assert read_run(tmp_path).columns["epoch"] == [1, 2]
+
+
 def test_an_epoch_that_diverged_is_a_gap(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,loss\n1,2\n2,nan\n3,inf\n4,1e308\n5,-1e308\n")
     result = run("curves", tmp_path, tmp_path / "curves.png")
