@@ -328,3 +328,8 @@ class TestLoading:
     def test_senseless_scores_are_none(self, scores: str, tmp_path: Path) -> None:
         files.write({"a": torch.ones(1)}, tmp_path / "vgg16.safetensors", {"scores": scores})
         assert Store(tmp_path).checkpoint("vgg16").scores == {}
+
+    def test_a_score_of_a_run_that_diverged_hides_no_other(self, tmp_path: Path) -> None:
+        scores = json.dumps({"accuracy": 0.5, "log_loss": float("nan")})
+        files.write({"a": torch.ones(1)}, tmp_path / "vgg16.safetensors", {"scores": scores})
+        assert Store(tmp_path).checkpoint("vgg16").scores == {"accuracy": 0.5}

@@ -49,13 +49,13 @@ class Checkpoint:
 
     @property
     def scores(self) -> dict[str, float]:
-        """What it scored, by data set, as its metadata says; empty where that isn't numbers."""
+        """What it scored, by data set, in finite numbers; empty where its metadata don't say."""
         try:
             scores = json.loads(self.metadata.get("scores", "{}"))
             found = {str(name): float(value) for name, value in scores.items()}
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return {}
-        return found if all(map(isfinite, found.values())) else {}
+        return {name: value for name, value in found.items() if isfinite(value)}
 
 
 class Store:
