@@ -68,7 +68,8 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
     store = Store.at(weights)
     rows = entries(store)
     if as_json:
-        content = {"folder": str(store.folder), "members": [row.to_json() for row in rows]}
+        members = [row.to_json() for row in rows]
+        content = {"folder": str(store.folder), "fault": ensemble_fault(store), "members": members}
         click.echo(json.dumps(content, indent=2))
         return
     _print_table(rows)

@@ -61,7 +61,7 @@ def plot_curves(runs: Sequence[Path], output: Path) -> int:
         _draw_classes(grid[-1], read[0], classes)
     for axes in grid:
         axes.set_xlabel("epoch")
-        axes.locator_params(axis="x", integer=True)
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, output)
     return max(len(run.columns[_EPOCH]) for run in read)
@@ -97,7 +97,7 @@ def read_run(path: Path) -> Run:
     file = path / METRICS if path.is_dir() else path
     name = file.absolute().parent.name if file.name == METRICS else file.stem
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.DictReader(lines))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or "it isn't a CSV file"

@@ -106,8 +106,8 @@ def evaluate_classify(
     if scores is not None:
         probabilities = read_scores(scores, pairs.names)
         confidence = _confidence_of_scores(probabilities, chosen, pairs.names, scores)
-        wanted = tuple(k for k in (2, 3, 5, 10) if k not in top_k)
-        top_k |= metrics.top_k_of_scores(true, probabilities, wanted)
+        by_scores = metrics.top_k(true, metrics.rank(probabilities))
+        top_k = {k: by_scores[k] for k in (2, 3, 5, 10)} | top_k
     per_class = metrics.per_class(true, chosen)
     present = [score for score in per_class if score.support]
     return ClassifyReport(
@@ -116,7 +116,7 @@ def evaluate_classify(
         correct=int(correct.sum()),
         accuracy=float(correct.mean()),
         balanced_accuracy=metrics.mean([score.recall for score in present]) or 0.0,
-        macro_f1=metrics.mean([score.f1 for score in present]) or 0.0,
+        macro_f1=metrics.mean([score.f1 for score in per_class]) or 0.0,
         top_k=dict(sorted(top_k.items())),
         per_class=per_class,
         confusion=metrics.confusion(true, chosen),

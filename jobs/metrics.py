@@ -100,12 +100,13 @@ def top_k(true: Int64, ranked: Int64) -> dict[int, float]:
     return {k: float(share) for k, share in enumerate(hits.mean(axis=0), 1)}
 
 
-def top_k_of_scores(true: Int64, scores: Float32, ks: tuple[int, ...]) -> dict[int, float]:
-    """The share of images whose true class is among the k best of ``scores`` (n, 50), by k."""
-    from sklearn.metrics import top_k_accuracy_score
+def rank(scores: Float32) -> Int64:
+    """All classes of each image, best first, by its ``scores`` (n, 50).
 
-    classes = np.arange(CLASSES)
-    return {k: float(top_k_accuracy_score(true, scores, k=k, labels=classes)) for k in ks}
+    Of equal ones the lower class comes first, as in the labels of batch classify.
+    """
+    order: Int64 = np.argsort(-scores, axis=1, kind="stable")
+    return order
 
 
 def calibration(correct: NDArray[np.bool_], confidence: Float64) -> Calibration:

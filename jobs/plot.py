@@ -185,7 +185,7 @@ def title_of(checkpoint: Checkpoint, *, tta: bool = False) -> str:
     path = checkpoint.path.absolute()
     title = f"{path.parent.name}/{path.stem}"
     scores = checkpoint.scores
-    told = [f"epoch {scores['epoch']:.0f}"] if "epoch" in scores else []
+    told = [f"epoch {checkpoint.metadata['epoch']}"] if "epoch" in checkpoint.metadata else []
     told += [f"mIoU {scores['miou']:.4f}"] if "miou" in scores and not tta else []
     told += ["--tta"] if tta else []
     return "\n".join([title, ", ".join(told)]) if told else title

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..pipeline.parts import CLASSES
-from .scores import in_parquet, require_pyarrow
+from .scores import in_parquet, require_pyarrow, schema
 from .truth import parse_label, read_table, shown, some
+
+_HIGHEST = 1.001
+"""Of a score: a float32 sum of the members' shares may be a little more than 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +57,24 @@ def read_predictions(path: Path) -> Predictions:
 def read_scores(path: Path, names: list[str]) -> NDArray[np.float32]:
     """The class probabilities (n, 50) of the images in ``names``, paired by image_id.
 
-    Raises InputError where columns, images or pyarrow are missing.
+    Raises InputError where columns, images or pyarrow are missing, or a score is no probability.
     """
     require_pyarrow()
     import pyarrow
     from pyarrow import parquet
 
-    columns = [f"p{index}" for index in range(CLASSES)]
+    expected = schema()
     try:
         with parquet.ParquetFile(path) as file:
-            lacking = sorted({"image_id", *columns} - set(file.schema_arrow.names))
+            lacking = sorted(set(expected.names) - set(file.schema_arrow.names))
             if lacking:
                 raise InputError(
                     f"{path}: expected columns image_id, p0 … p49; lacks {some(lacking)}"
                 )
-            table = file.read(["image_id", *columns])
+            table = file.read(expected.names).select(expected.names).cast(expected)
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: can't be read as a Parquet file of scores: {error}") from error
-    ids = table.column("image_id").to_pylist()
+    ids = table.column("image_id").fill_null("").to_pylist()
     rows = {name: row for row, name in enumerate(ids)}
     names = [in_parquet(name) for name in names]
     missing = [name for name in names if name not in rows]
@@ -84,8 +86,14 @@ def read_scores(path: Path, names: list[str]) -> NDArray[np.float32]:
             f"twice {len(ids) - len(rows)}"
         )
     order = [rows[name] for name in names]
-    scores = np.stack([table.column(name).to_numpy() for name in columns], axis=1)
-    return scores.astype(np.float32, copy=False)[order]
+    scores = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)[order]
+    wrong = np.flatnonzero(~((scores >= 0) & (scores <= _HIGHEST)).all(axis=1))
+    if wrong.size:
+        raise InputError(
+            f"{path}: scores are probabilities, 0 to 1; {wrong.size} images have others: "
+            f"{some([names[index] for index in wrong])}"
+        )
+    return scores
 
 
 def _parse_confidence(text: str, place: str) -> float:

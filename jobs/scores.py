@@ -33,20 +33,26 @@ def in_parquet(image_id: str) -> str:
     return image_id.encode("utf-8", "backslashreplace").decode()
 
 
+def schema() -> Any:
+    """The columns of a scores file, pyarrow's: image_id, p0 to p49 (float32)."""
+    import pyarrow as pa
+
+    names = [f"p{index}" for index in range(CLASSES)]
+    return pa.schema([("image_id", pa.string()), *((name, pa.float32()) for name in names)])
+
+
 def write_scores(path: Path, job: Path, shards: Iterable[Committed]) -> None:
-    """Write columns image_id, p0 to p49 (float32), a row for each row of OUT.csv, in its order.
+    """Write a row for each row of OUT.csv, in its order.
 
     Raises EnvironmentFault where a shard's scores do not fit its rows.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = [f"p{index}" for index in range(CLASSES)]
-    schema = pa.schema([("image_id", pa.string()), *((name, pa.float32()) for name in names)])
     with replacing(path, job / "parts") as temporary:
-        with pq.ParquetWriter(temporary, schema) as writer:
+        with pq.ParquetWriter(temporary, schema()) as writer:
             for columns in _columns(job, shards):
-                writer.write_table(pa.table(columns, schema=schema))
+                writer.write_table(pa.table(columns, schema=schema()))
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
     sync_folders([path.parent])

@@ -8,6 +8,7 @@ soups"). Of networks that began at random it is worth nothing.
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,9 @@ def make_soup(paths: Sequence[Path], output: Path) -> Checkpoint:
 def _ingredient(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a soup tells of a checkpoint in it; of one that is a soup, its ingredients too."""
     told = {"digest": checkpoint.digest, "recipe": checkpoint.metadata.get("recipe", "")}
-    if "ingredients" in checkpoint.metadata:
-        return told | {"ingredients": json.loads(checkpoint.metadata["ingredients"])}
+    if text := checkpoint.metadata.get("ingredients"):
+        with suppress(ValueError, RecursionError):  # another program's word for something else
+            return told | {"ingredients": json.loads(text)}
     return told
 
 

@@ -174,14 +174,20 @@ def _check(recipe: Recipe) -> None:
         )
     if recipe.member.startswith("vgg19_bn") and recipe.size_from != recipe.size:
         raise InputError(f"--size-from: {recipe.member} is trained at one size, its --size")
-    if recipe.batch_size == 1 and recipe.member.startswith(_BATCH_NORM):
-        raise InputError(
-            f"--batch-size 1: {recipe.member} has batch norm, which compares the images of a "
-            "batch: expected 2 or more"
-        )
+    if recipe.batch_size == 1:
+        _require_no_batch_norm(recipe, "--batch-size 1")
     if recipe.crop[0] < 1 or recipe.crop[1] < recipe.crop[0]:
         raise InputError(
             f"--crop {recipe.crop[0]} {recipe.crop[1]}: expected LEAST and MOST pixels"
+        )
+
+
+def _require_no_batch_norm(recipe: Recipe, why: str) -> None:
+    """Raise InputError, which begins with ``why``, where the member can't learn from one image."""
+    if recipe.member.startswith(_BATCH_NORM):
+        raise InputError(
+            f"{why}: {recipe.member} has batch norm, which compares the images of a batch: "
+            "expected 2 or more"
         )
 
 
@@ -231,6 +237,8 @@ def _objects(recipe: Recipe, source: Source, say: Say) -> Objects:
     size = recipe.size
     photos = load_photos(source.train, max(size, ODD_SIDE), every_class=True, tick=tick)
     train, apart = photos.split(recipe.holdout)
+    if len(train) == 1:
+        _require_no_batch_norm(recipe, f"--holdout {recipe.holdout} leaves one image to train on")
     validation = None
     if source.validation:
         validation = load_photos(source.validation, size, every_class=False, tick=tick).resized(

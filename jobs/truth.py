@@ -1,6 +1,7 @@
 """True labels and masks, found by name, and paired with what was predicted."""
 
 import csv
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from ..pipeline.parts import CLASSES
 from ..pipeline.rows import read_rows
 
 _CLASS_IN_NAME = re.compile(r"(\d+)_.+")
+_DIGITS = 1000  # of a label, with zeros before it; int refuses a few thousand
+_SHOWN = 40  # characters of what is no label
 _ROLE = re.compile(r"_(sat|mask)$")
 
 
@@ -79,8 +82,9 @@ def read_class_names(path: Path) -> dict[int, str]:
 
 def parse_label(text: str, place: str) -> int:
     """A label, 0 to 49; InputError, which names the place, for anything else."""
-    if not text.isdecimal() or int(text) >= CLASSES:
-        raise InputError(f"{place}: a label is an integer 0 to {CLASSES - 1}, found {text!r}")
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) >= CLASSES:
+        found = text[:_SHOWN]
+        raise InputError(f"{place}: a label is an integer 0 to {CLASSES - 1}, found {found!r}")
     return int(text)
 
 
@@ -157,12 +161,10 @@ def find_masks(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of PNG masks, found no such folder")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if hidden or path.suffix.lower() != ".png" or not path.is_file():
+    for path in sorted(_files(folder)):
+        if path.suffix.lower() != ".png" or not path.is_file():
             continue
-        name = mask_key(inside.as_posix())
+        name = mask_key(path.relative_to(folder).as_posix())
         other = found.setdefault(name, path)
         # Sorted, the mask comes first.
         beside = path.stem.endswith("_sat") and other.stem.endswith("_mask")
@@ -174,6 +176,19 @@ def find_masks(folder: Path) -> dict[str, Path]:
     if not found:
         raise InputError(f"{folder}: no PNG masks in it")
     return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """What is below a folder and not hidden; links to folders are followed, but not in circles."""
+    for above, folders, files in os.walk(folder, followlinks=True):
+        here = Path(above)
+        real = here.resolve()
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and not real.is_relative_to((here / name).resolve())
+        ]
+        yield from (here / name for name in files if not name.startswith("."))
 
 
 def mask_key(image_id: str) -> str:

@@ -78,6 +78,7 @@ class TestList:
     def test_json(self, folder: Path) -> None:
         content = json.loads(run("--weights", folder, "--json").stdout)
         assert content["folder"] == str(folder)
+        assert content["fault"] is None
         members = {row["name"]: row for row in content["members"]}
         assert list(members) == list(MEMBERS)
         assert members["vgg16"]["checkpoint"]["scores"]["accuracy"] == 0.8312
@@ -106,6 +107,8 @@ class TestList:
         result = run("--weights", tmp_path)
         assert result.exit_code == 0
         assert "did you mean vgg16" in result.stderr
+        content = json.loads(run("--weights", tmp_path, "--json").stdout)
+        assert "did you mean vgg16" in content["fault"]
 
     def test_no_such_folder(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no folder"):

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from sklearn.metrics import f1_score
 
 from hw1.commands.evaluate import evaluate
 from hw1.errors import InputError
@@ -83,6 +84,12 @@ def test_labels_are_paired_by_name(out, truth):
     assert report.most_confused() == [(0, 1, 1), (2, 3, 1)]
 
 
+def test_macro_f1_counts_a_class_that_is_predicted_and_never_true(out, truth):
+    # Labels 0, 1, 1, 3 for 0, 0, 1, 2, in the images' order.
+    expected = f1_score([0, 0, 1, 2], [0, 1, 1, 3], average="macro")
+    assert evaluate_classify(out, truth).macro_f1 == pytest.approx(expected)
+
+
 def test_a_folder_of_named_images_is_a_truth(tmp_path):
     for name in ("0_1.png", "7_2.png"):
         (tmp_path / "val").mkdir(exist_ok=True)
@@ -111,6 +118,15 @@ def test_scores_give_top_k_and_calibration(tmp_path, out, truth):
     assert sorted(report.top_k) == [1, 2, 3, 5, 10]
 
 
+def test_top_k_of_equal_scores_is_no_less_than_accuracy(tmp_path, out, truth):
+    scores = np.zeros((4, 50), np.float32)
+    scores[:, [0, 1, 2, 3]] = 0.25
+    out.write_text("image_id,label\na.png,0\nb.png,0\nc.png,0\nd.png,0\n")
+    path = write_scores(tmp_path / "s.parquet", ["a.png", "b.png", "c.png", "d.png"], scores)
+    report = evaluate_classify(out, truth, scores=path)
+    assert report.top_k == {1: 0.5, 2: 0.75, 3: 1.0, 5: 1.0, 10: 1.0}
+
+
 def test_scores_of_another_run_are_refused(tmp_path, out, truth):
     scores = np.eye(4, 50, dtype=np.float32)
     ids = ["a.png", "b.png", "c.png", "d.png"]
@@ -130,6 +146,30 @@ def test_a_file_that_holds_no_scores(tmp_path, out, truth):
         evaluate_classify(out, truth, scores=tmp_path / "s.parquet")
 
 
+@pytest.mark.parametrize("score", [np.nan, -0.1, 7.5])
+def test_scores_that_are_no_probabilities(tmp_path, out, truth, score):
+    scores = np.eye(50, dtype=np.float32)[[0, 1, 1, 3]]
+    scores[2, 7] = score
+    path = write_scores(tmp_path / "s.parquet", ["a.png", "b.png", "c.png", "d.png"], scores)
+    with pytest.raises(InputError, match=r"0 to 1; 1 images have others: c\.png"):
+        evaluate_classify(out, truth, scores=path)
+
+
+def test_scores_in_columns_of_other_types(tmp_path, out, truth):
+    scores = np.eye(50)[[0, 1, 1, 3]]
+    names = np.array(["a.png", "b.png", "c.png", "d.png"], object)
+    for ids in (names.astype("S"), pa.array(names).dictionary_encode()):
+        path = write_scores(tmp_path / "s.parquet", ids, scores)
+        assert evaluate_classify(out, truth, scores=path).accuracy == 0.5
+    for ids in ([1, 2, 3, 4], [None, "b.png", "c.png", "d.png"]):
+        path = write_scores(tmp_path / "s.parquet", ids, scores)
+        with pytest.raises(InputError, match=r"missing a\.png"):
+            evaluate_classify(out, truth, scores=path)
+    path = write_scores(tmp_path / "s.parquet", names, scores.astype(str).astype(object) + "x")
+    with pytest.raises(InputError, match="can't be read as a Parquet file of scores"):
+        evaluate_classify(out, truth, scores=path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -138,6 +178,7 @@ def test_a_file_that_holds_no_scores(tmp_path, out, truth):
         ("image_id,label\na.png\n", "row 2: expected 2 fields, found 1"),
         ("image_id,label\na.png,0\na.png,0\n", r"row 3: a\.png has a label already"),
         ("image_id,label\na.png,-1\n", "row 2: a label is an integer 0 to 49, found '-1'"),
+        ("image_id,label\na.png," + "9" * 5000, "row 2: a label is .*found '9{40}'"),
         ("image_id,label,confidence\na.png,1,nan\n", "row 2: a confidence is a number 0 to 1"),
     ],
 )

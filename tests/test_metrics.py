@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn.metrics import jaccard_score
+from sklearn.metrics import jaccard_score, top_k_accuracy_score
 
 from hw1.jobs import metrics
 from hw1.pipeline.palette import FOREIGN, UNKNOWN
@@ -91,15 +91,20 @@ def test_scores_of_each_class():
     assert (by_label[4].precision, by_label[4].recall, by_label[4].f1) == (None, None, None)
 
 
-def test_top_k_by_rank_and_by_scores_agree():
+def test_top_k_is_scikit_learns():
     rng = np.random.default_rng(1)
     scores = rng.random((40, 50), np.float32)
     true = rng.integers(0, 50, 40)
-    ranked = np.argsort(-scores, axis=1)[:, :5]
-    by_rank = metrics.top_k(true, ranked)
-    by_scores = metrics.top_k_of_scores(true, scores, (1, 2, 3, 4, 5))
-    assert by_rank == pytest.approx(by_scores)
-    assert by_rank[1] == np.mean(ranked[:, 0] == true)
+    found = metrics.top_k(true, metrics.rank(scores))
+    classes = np.arange(50)
+    for k in (1, 2, 5, 49):
+        assert found[k] == top_k_accuracy_score(true, scores, k=k, labels=classes)
+
+
+def test_of_equal_scores_the_lower_class_comes_first():
+    scores = np.zeros((1, 50), np.float32)
+    scores[0, [7, 3, 9]] = 0.3
+    assert metrics.rank(scores)[0, :5].tolist() == [3, 7, 9, 0, 1]
 
 
 def test_calibration_of_a_known_case():

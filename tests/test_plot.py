@@ -11,7 +11,7 @@ from torch import nn
 
 from hw1.commands.plot import plot
 from hw1.errors import InputError
-from hw1.jobs.curves import read_run
+from hw1.jobs.curves import plot_curves, read_run
 from hw1.jobs.layers import LayerOutputs, find_layer
 from hw1.jobs.plot import title_of
 from hw1.jobs.tsne import embed
@@ -182,11 +182,12 @@ def test_masks_of_too_many_or_broken_images(tmp_path, segmenter):
 
 
 def test_titles_say_which_checkpoint_it_is():
-    metadata = {"scores": json.dumps({"epoch": 3.0, "miou": 0.61234})}
+    # As hw1 train writes them.
+    metadata = {"epoch": "3 of 12", "scores": json.dumps({"miou": 0.61234})}
     path = Path("run/early/fcn8s.safetensors")
     checkpoint = Checkpoint("fcn8s", path, "", Preprocessing(size=None), metadata, 1)
-    assert title_of(checkpoint) == "early/fcn8s\nepoch 3, mIoU 0.6123"
-    assert title_of(checkpoint, tta=True) == "early/fcn8s\nepoch 3, --tta"
+    assert title_of(checkpoint) == "early/fcn8s\nepoch 3 of 12, mIoU 0.6123"
+    assert title_of(checkpoint, tta=True) == "early/fcn8s\nepoch 3 of 12, --tta"
     assert title_of(replace(checkpoint, metadata={})) == "early/fcn8s"
 
 
@@ -211,12 +212,32 @@ def test_curves_of_runs(tmp_path: Path) -> None:
         assert figure.size == alone  # loss, mIoU and classes; loss, accuracy and mIoU
 
 
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_epochs_are_whole_numbers_on_their_axis(
+    epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks: list[float] = []
+    monkeypatch.setattr(
+        "hw1.jobs.curves.save", lambda figure, path: ticks.extend(figure.axes[0].get_xticks())
+    )
+    rows = [f"{epoch},{3 / epoch},0.5" for epoch in range(1, epochs + 1)]
+    (tmp_path / "a.csv").write_text("\n".join(["epoch,loss,miou", *rows]))
+    plot_curves([tmp_path / "a.csv"], tmp_path / "x.png")
+    assert set(range(1, epochs + 1)) <= set(ticks)
+    assert all(tick == int(tick) for tick in ticks)
+
+
 @pytest.mark.filterwarnings("error")
 def test_any_name_of_a_run_is_a_curves(tmp_path: Path) -> None:
     (tmp_path / "_run").mkdir()
     (tmp_path / "_run" / "metrics.csv").write_text(METRICS)
     result = run("curves", tmp_path / "_run", tmp_path / "curves.png")
     assert result.output == f"{tmp_path / 'curves.png'}: 1 run, 2 epochs\n"
+
+
+def test_a_table_that_a_spreadsheet_wrote(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(METRICS, encoding="utf-8-sig")
+    assert read_run(tmp_path).columns["epoch"] == [1, 2]
 
 
 def test_an_epoch_that_diverged_is_a_gap(tmp_path: Path) -> None:

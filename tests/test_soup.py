@@ -56,6 +56,17 @@ def test_a_soup_of_a_soup_tells_all_its_recipes(tmp_path: Path) -> None:
     assert "ingredients" not in second
 
 
+def test_what_another_program_calls_ingredients_is_left_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "vgg16.safetensors"
+    store.save(build("vgg16"), path, "vgg16", Preprocessing(32), {"ingredients": "a merge"})
+    output = tmp_path / "soup.safetensors"
+    done = soup(path, path, "--output", output)
+    assert done.exit_code == 0, done.output
+    told = json.loads(store.read_checkpoint(output).metadata["ingredients"])
+    assert [list(each) for each in told] == [["digest", "recipe"]] * 2
+
+
 def test_what_makes_no_soup(tmp_path: Path) -> None:
     vgg16 = checkpoint(tmp_path / "a", 0)
     fcn8s = checkpoint(tmp_path / "a", 0, "fcn8s", None)

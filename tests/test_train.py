@@ -193,6 +193,10 @@ def test_a_diverged_run_stops(photos: Path, tmp_path: Path) -> None:
     recipe = tiny.recipe(photos, lr=1e30)
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step .*lower --lr than 1e\+30"):
         run(recipe, tmp_path)
+    # Where no step follows, it is seen when the weights are saved.
+    recipe = tiny.recipe(photos, lr=1e30, batch_size=75, epochs=1)
+    with pytest.raises(InputError, match=r"values beyond torch.float16: training has diverged"):
+        run(recipe, tmp_path / "other")
 
 
 def test_held_out_files_are_named(photos: Path, tiles: Path, tmp_path: Path) -> None:
@@ -277,9 +281,12 @@ def test_a_full_disk_keeps_the_earlier_state(
 
 
 def test_a_damaged_state_is_told(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "state.pt").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(InputError, match=r"state.pt cannot be read.*--overwrite"):
-        run(tiny.recipe(photos), tmp_path)
+    file = tmp_path / "state.pt"
+    torch.save({"recipe": "{}"}, file)
+    for damaged in (b"PK\x03\x04 torn", file.read_bytes().replace(b"recipe", b"re\xffipe")):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"state.pt cannot be read.*--overwrite"):
+            run(tiny.recipe(photos), tmp_path)
 
 
 def test_a_budget_sets_the_schedule_once(photos: Path, tmp_path: Path) -> None:
@@ -352,6 +359,9 @@ def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
     assert "at least 32" in refused(*classify, "--size", "16")
     assert "--size-from" in refused(*classify, "--size-from", "50")
     assert "keep fewer apart" in refused(*classify, "--holdout", "150")
+    assert "one image to train on: resnet152 has batch norm" in refused(
+        *classify, "--holdout", "149"
+    )
     assert "no such folder" in refused("classify", str(tmp_path / "no"), "--member", "resnet152")
     assert "expected 32 to 64" in refused(*classify, "--size-from", "0")
     assert "4294967295" in refused(*classify, "--seed", str(2**32))

@@ -148,6 +148,17 @@ def test_masks_are_png_files_that_are_not_hidden(tmp_path):
     assert found == {"0010": tmp_path / "0010_mask.png", "sub/1": tmp_path / "sub/1.PNG"}
 
 
+def test_masks_in_a_linked_folder(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.png").touch()
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    (masks / "sub").symlink_to("../elsewhere")
+    for name in ("circle", "another"):
+        (masks / name).symlink_to(".")
+    assert truth.find_masks(masks) == {"sub/1": masks / "sub/1.png"}
+
+
 def test_two_masks_of_one_name(tmp_path):
     for name in ("1.png", "1_mask.png"):
         (tmp_path / name).touch()

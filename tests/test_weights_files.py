@@ -76,6 +76,19 @@ def test_what_is_written_is_read_and_reproducible(tmp_path: Path) -> None:
         assert library.metadata() == metadata
 
 
+def test_a_header_of_any_length_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    files.write({"w": torch.zeros(2)}, path, {"recipe": ""})
+    least = int.from_bytes(path.read_bytes()[:8], "little")
+    for begin in (b"\x80\1", b"PK"):  # as torch's formats do
+        about = {"recipe": "x" * (int.from_bytes(begin, "little") - least)}
+        files.write({"w": torch.zeros(2)}, path, about)
+        content = path.read_bytes()
+        assert content.startswith(begin)
+        assert files.read_metadata(path) == about
+        assert files.parse(content, path)[1] == about
+
+
 def test_names_that_share_their_tensor_are_written_apart(tmp_path: Path) -> None:
     tied = torch.arange(6.0)
     state = {"one": tied, "other": tied, "part": tied[2:], "turned": tied.view(2, 3).T}

@@ -105,5 +105,5 @@ def test_a_dtype_that_is_too_narrow_is_refused() -> None:
     changed = cast(state, torch.float16, "x")
     assert changed["a"].dtype == torch.float16
     assert changed["n"].dtype == torch.int64
-    with pytest.raises(InputError, match=r"x: a has values beyond torch\.float16: keep the dtype"):
+    with pytest.raises(InputError, match=r"x: a has values beyond torch\.float16"):
         cast({"a": torch.tensor([1.0, 1e5])}, torch.float16, "x")

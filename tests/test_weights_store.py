@@ -123,6 +123,8 @@ class TestPreprocessing:
         [
             ("nonsense", "expected JSON"),
             ("[]", "expected JSON"),
+            ("[" * 10**5, "expected JSON"),
+            ('{"size": 48, "scale": 1' + "0" * 400 + "}", "expected JSON"),
             ('{"size": 48}', "expected JSON"),
             ('{"size": 48, "scale": 1, "mean": [0, 0], "std": [1, 1, 1]}', "expected JSON"),
             ('{"size": 48, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 0]}', "above 0"),
@@ -131,6 +133,7 @@ class TestPreprocessing:
             ('{"size": 16, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}', "at least 32"),
             ('{"size": null, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}', "at least 32"),
         ],
+        ids=lambda text: text[:40],
     )
     def test_senseless_metadata_are_refused(self, text: str, message: str, tmp_path: Path) -> None:
         path = tmp_path / "vgg16.safetensors"
@@ -138,6 +141,7 @@ class TestPreprocessing:
         with pytest.raises(InputError, match=message) as caught:
             Store(tmp_path).checkpoint("vgg16")
         assert str(path) in str(caught.value)
+        assert len(str(caught.value)) < 500
 
     def test_a_segmenters_cell(self, tmp_path: Path) -> None:
         for cell in (1, 8):
@@ -313,7 +317,19 @@ class TestLoading:
         with pytest.raises(InputError, match="is a checkpoint of vgg16, by its metadata"):
             read_checkpoint(tmp_path / "x", "fcn8s")
 
-    @pytest.mark.parametrize("scores", ["[", "[1]", '{"a": "b"}', '{"a": null}'])
+    @pytest.mark.parametrize(
+        "scores",
+        [
+            *("[", "[1]", '{"a": "b"}', '{"a": null}', '{"a": NaN}', '{"a": 1e999}', "[" * 10**5),
+            '{"a": 1' + "0" * 400 + "}",
+        ],
+        ids=lambda text: text[:9],
+    )
     def test_senseless_scores_are_none(self, scores: str, tmp_path: Path) -> None:
         files.write({"a": torch.ones(1)}, tmp_path / "vgg16.safetensors", {"scores": scores})
         assert Store(tmp_path).checkpoint("vgg16").scores == {}
+
+    def test_a_score_of_a_run_that_diverged_hides_no_other(self, tmp_path: Path) -> None:
+        scores = json.dumps({"accuracy": 0.5, "log_loss": float("nan")})
+        files.write({"a": torch.ones(1)}, tmp_path / "vgg16.safetensors", {"scores": scores})
+        assert Store(tmp_path).checkpoint("vgg16").scores == {"accuracy": 0.5}

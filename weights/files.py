@@ -51,10 +51,9 @@ def read_metadata(path: Path) -> dict[str, str]:
     """A safetensors file's metadata, without its tensors; a torch file has none: empty."""
     with _readable(path), path.open("rb") as file:
         start = file.read(9)
-        length = int.from_bytes(start[:8], "little")
         if not _is_safetensors(start):
             return {}
-        header = start[8:] + file.read(min(length, _MAX_HEADER) - 1)
+        header = start[8:] + file.read(_length(start) - 1)
     return _metadata(header, path)
 
 
@@ -70,7 +69,7 @@ def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, st
     metadata: dict[str, str] = {}
     if _is_safetensors(content[:9]):
         loaded = _parse_safetensors(content, path)
-        metadata = _metadata(content[8 : 8 + int.from_bytes(content[:8], "little")], path)
+        metadata = _metadata(content[8 : 8 + _length(content)], path)
     else:
         loaded = _parse_torch(content, path)
     return _state(loaded, path), metadata
@@ -94,7 +93,7 @@ def write(state: Mapping[str, "Tensor"], path: Path, metadata: Mapping[str, str]
 
     # The library writes metadata in an order that changes from run to run: write the header anew.
     content = safetensors.torch.save(_apart(state))
-    stop = 8 + int.from_bytes(content[:8], "little")
+    stop = 8 + _length(content)
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:stop])}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
@@ -126,8 +125,17 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _is_safetensors(start: bytes) -> bool:
-    """Whether a file's first nine bytes are a header's length and its opening brace."""
-    return len(start) == 9 and start[8:9] == b"{" and not start.startswith((b"PK", b"\x80"))
+    """Whether a file's first nine bytes are a header's length and its opening brace.
+
+    torch's files begin with a zip's or a pickle's bytes, which are no header's length; the first
+    one or two of them, though, are some header's.
+    """
+    return start[8:9] == b"{" and _length(start) <= _MAX_HEADER
+
+
+def _length(content: bytes) -> int:
+    """The length of a safetensors file's header, from its first eight bytes."""
+    return int.from_bytes(content[:8], "little")
 
 
 def _metadata(header: bytes, path: Path) -> dict[str, str]:

@@ -65,7 +65,7 @@ def cast(state: Mapping[str, Tensor], dtype: torch.dtype, source: object) -> dic
     for name, tensor in state.items():
         changed[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
         if not _finite(changed[name]):
-            raise InputError(f"{source}: {name} has values beyond {dtype}: keep the dtype")
+            raise InputError(f"{source}: {name} has values beyond {dtype}")
     return changed
 
 

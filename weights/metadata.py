@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MIN_SIZE = 32  # five pools by two leave one pixel
 CELLS = (1, 2, 4, 8, 16, 32)  # what divides a segmenter's input
+_SHOWN = 200  # characters of what makes no sense
 
 
 def reference_preprocessing(member: str) -> Preprocessing:
@@ -42,12 +43,12 @@ def preprocessing_from_json(text: str, member: str) -> Preprocessing:
             std=_triple(fields["std"]),
             cell=fields.get("cell", 1),
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(
-            f"preprocessing {text!r}: expected JSON with size, scale, mean and std"
+            f"preprocessing {text[:_SHOWN]!r}: expected JSON with size, scale, mean and std"
         ) from error
     if fault := _fault(preprocessing, member):
-        raise InputError(f"preprocessing {text!r}: {fault}")
+        raise InputError(f"preprocessing {text[:_SHOWN]!r}: {fault}")
     return preprocessing
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -48,12 +49,13 @@ class Checkpoint:
 
     @property
     def scores(self) -> dict[str, float]:
-        """What it scored, by data set, as its metadata says; empty where they don't."""
+        """What it scored, by data set, in finite numbers; empty where its metadata don't say."""
         try:
             scores = json.loads(self.metadata.get("scores", "{}"))
-            return {str(name): float(value) for name, value in scores.items()}
-        except (ValueError, TypeError, AttributeError):
+            found = {str(name): float(value) for name, value in scores.items()}
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return {}
+        return {name: value for name, value in found.items() if isfinite(value)}
 
 
 class Store:

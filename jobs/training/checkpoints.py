@@ -38,7 +38,10 @@ class Checkpoints:
         return self.output / stage / f"{self.recipe.member}.safetensors"
 
     def keep(self, network: nn.Module, epochs: int, history: History) -> None:
-        """Save the weights after the history's last epoch, of ``epochs``, for each stage it is."""
+        """Save the weights after the history's last epoch, of ``epochs``, for each stage it is.
+
+        Raises InputError for weights that fp16 can't hold.
+        """
         epoch = len(history.rows)
         due = {"early": math.ceil(epochs / 10), "middle": math.ceil(epochs / 2), "final": epochs}
         stages = [stage for stage in STAGES if due[stage] == epoch]
@@ -46,18 +49,17 @@ class Checkpoints:
             stages.append(BEST)
         row = history.rows[-1]
         scores = {name: value for name, value in row.items() if name not in _NOT_SCORES}
+        about = {
+            "recipe": self.recipe.command,
+            "epoch": f"{epoch} of {epochs}",
+            "scores": json.dumps(scores),
+        }
+        member, preprocessing = self.recipe.member, self.recipe.preprocessing
         for stage in stages:
-            store.save(
-                network,
-                self.path(stage),
-                self.recipe.member,
-                self.recipe.preprocessing,
-                {
-                    "recipe": self.recipe.command,
-                    "epoch": f"{epoch} of {epochs}",
-                    "scores": json.dumps(scores),
-                },
-            )
+            try:
+                store.save(network, self.path(stage), member, preprocessing, about)
+            except InputError as error:  # beyond what fp16 holds
+                raise self.recipe.diverged(str(error)) from error
 
     def read(self, stage: str) -> store.Checkpoint:
         """A stage's checkpoint."""

@@ -173,10 +173,7 @@ class Loop:
         loss = self.lesson.loss(logits.float(), targets)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise InputError(
-                f"the loss is {value} at step {self.step}: training has diverged. Give a lower "
-                f"--lr than {self.recipe.lr:g}, and another --output or --overwrite"
-            )
+            raise self.recipe.diverged(f"the loss is {value} at step {self.step}")
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)

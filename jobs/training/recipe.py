@@ -102,6 +102,13 @@ class Recipe:
                 words.append(Path(value).name if name in {"init", "teacher"} else str(value))
         return shlex.join(words)
 
+    def diverged(self, found: str) -> InputError:
+        """The error to raise for numbers that grew beyond all bounds."""
+        return InputError(
+            f"{found}: training has diverged. Give a lower --lr than {self.lr:g}, and another "
+            "--output or --overwrite"
+        )
+
     def to_json(self) -> str:
         """The recipe as JSON, for the state and the run's folder."""
         return json.dumps(asdict(self))

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +81,9 @@ def read_state(path: Path) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         return None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damage makes the unpickler raise nearly anything
         raise InputError(
             f"{path} cannot be read ({error}): give another --output, or --overwrite to start anew"
         ) from error
