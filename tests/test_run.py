@@ -379,6 +379,25 @@ def test_a_temporary_file_lies_in_the_scratch_folder(tmp_path: Path) -> None:
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+def test_a_file_is_written_where_nothing_can_be_moved_from_the_scratch_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As between two volumes of a container that lie on one disk, of one number."""
+    (tmp_path / "scratch").mkdir()
+    for name in ("rename", "replace"):
+        move = getattr(os, name)
+
+        def within(old: Path, new: Path, move: Callable[..., None] = move) -> None:
+            if old.parent != new.parent:
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            move(old, new)
+
+        monkeypatch.setattr(os, name, within)
+    write_bytes(tmp_path / "whole", [b"ab"], scratch=tmp_path / "scratch")
+    assert (tmp_path / "whole").read_bytes() == b"ab"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["scratch", "whole"]
+
+
 def test_nothing_to_do_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(InputError):
