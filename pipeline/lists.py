@@ -8,6 +8,9 @@ from pathlib import Path
 
 from ..errors import InputError
 
+LONGEST = 4095
+"""Bytes of a path that Linux opens."""
+
 
 def read_list(source: str) -> tuple[Path, list[str]]:
     """Return the folder that the names are relative to, and the names, as they are written.
@@ -17,8 +20,9 @@ def read_list(source: str) -> tuple[Path, list[str]]:
     a byte order mark, and the carriage returns of a list whose every line ends with one, are not
     part of a name. Names need not be UTF-8 (surrogateescape).
 
-    ``source`` is the list's path, or "-". Raises InputError where it cannot be read, and for
-    an absolute path, a ``..`` and a file named twice, with the line.
+    ``source`` is the list's path, or "-". The folder is the current one where the list lies in
+    none: on standard input, in a shell's ``<(…)``. Raises InputError where it cannot be read, and
+    for an absolute path, one that is too long, a ``..`` and a file named twice, with the line.
     """
     if source == "-":
         if sys.stdin is None:  # closed, as under some daemons
@@ -27,7 +31,8 @@ def read_list(source: str) -> tuple[Path, list[str]]:
     else:
         path = Path(source).absolute()
         try:
-            root, data = path.parent, path.read_bytes()
+            root = path.parent if path.is_file() else Path.cwd()
+            data = path.read_bytes()
         except OSError as error:
             raise InputError(f"cannot read the list {source}: {error.strerror}") from error
     title = "standard input" if source == "-" else source
@@ -57,6 +62,11 @@ def _checked(lines: list[str], title: str) -> list[str]:
         if not name:
             continue
         parts = name.split("/")
+        if (size := len(os.fsencode(name))) > LONGEST:
+            raise InputError(
+                f"{title}, line {number}: expected a file's name, found {name[:40]!r}… of "
+                f"{size:,} bytes, which no path may have; a list has a name a line"
+            )
         if not parts[0]:
             raise InputError(_refusal(title, number, name, "is an absolute path"))
         if ".." in parts:
