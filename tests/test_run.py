@@ -279,6 +279,19 @@ def test_a_full_disk_ends_a_resume_with_a_fault_of_the_machine(
         run(spec_of(images))
 
 
+def test_a_disk_that_is_full_at_the_start_is_a_fault_of_the_machine(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        with pytest.raises(EnvironmentFault, match=r"cannot be made.*No space left"):
+            run(spec_of(images))
+    assert run(spec_of(images)).scored == COUNT
+
+
 def test_a_folder_may_be_named_by_a_link_when_the_job_resumes(images: Path) -> None:
     run(spec_of(images))
     (images.parent / "link").symlink_to(images)
