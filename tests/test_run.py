@@ -257,6 +257,28 @@ def test_an_image_that_changes_or_goes_after_the_plan_is_rejected(images: Path) 
     assert summary.reasons == {"gone": 1, "changed": 1}
 
 
+@pytest.mark.parametrize("leave_empty", [True, False])
+@pytest.mark.parametrize("task", [run, segment])
+def test_images_are_not_gone_where_all_of_their_folder_went(
+    images: Path, task: Callable[..., Summary], leave_empty: bool
+) -> None:
+    """Unmounted meanwhile, or not seen by a machine of the cluster."""
+    spec = spec_of(images) if task is run else masks_of(images)
+
+    def unmount(decoded: Decoded) -> None:
+        if images.exists() and decoded.piece.first == 4:
+            images.rename(images.with_name("elsewhere"))
+            if leave_empty:
+                images.mkdir()
+
+    with pytest.raises(EnvironmentFault, match="is not there, or empty"):
+        task(spec, unmount)
+    if leave_empty:
+        images.rmdir()
+    images.with_name("elsewhere").rename(images)
+    assert task(spec).scored == COUNT
+
+
 @pytest.mark.parametrize("limit", ["0", "4%"])
 def test_too_many_rejected_stops_the_job_which_resumes(images: Path, limit: str) -> None:
     (images / "00.png").write_bytes(b"")
