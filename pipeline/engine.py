@@ -53,6 +53,9 @@ MACHINE = (
 )
 """Ray's errors that a task can fail with where its code raised nothing."""
 
+HEARTBEAT = 1.0
+"""Seconds between two looks whether Ray lives: where it died it soon ends this process too."""
+
 NODE_DIED = "its node has died"
 """What an ActorDiedError says where the machine went with the actor; it has no field for that."""
 
@@ -266,6 +269,7 @@ class _RayBackend:
         self._workers: dict[Hashable, _Placed] = {}
         self._large: dict[Hashable, Any] = {}
         self._oom_kills = local.oom_kills()
+        self._looked = 0.0
 
     def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
         if stage == "predict" and self._spares:
@@ -308,17 +312,23 @@ class _RayBackend:
         if not calls:
             time.sleep(timeout)
             return []
-        if dead := local.dead():
-            # Now: Ray, when it notices too, ends this process without a word.
-            raise EnvironmentFault(
-                f"Ray's {dead} on this machine died, perhaps for want of memory. What is done is "
-                "kept: give the same command again"
-            )
+        self._require_ray()
         ready, rest = ray.wait(list(calls), timeout=timeout, fetch_local=False)
         if ready and rest:
             more, _ = ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)
             ready += more
         return [(call, self._outcome(call)) for call in ready]
+
+    def _require_ray(self) -> None:
+        """Raise EnvironmentFault where Ray died: it will end this process without a word."""
+        if self.clock() - self._looked < HEARTBEAT:
+            return
+        self._looked = self.clock()
+        if dead := local.dead():
+            raise EnvironmentFault(
+                f"Ray's {dead} on this machine died, perhaps for want of memory. What is done is "
+                "kept: start the cluster again, if you use one, and give the same command"
+            )
 
     def room(self) -> Room:
         return self._layout.room()

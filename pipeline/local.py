@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import tempfile
@@ -193,12 +194,28 @@ def _replaced(module: str, name: str, value: Any) -> Iterator[None]:
 
 
 def dead() -> str:
-    """The process of the Ray that was started here that has ended; "" while all is well."""
+    """The process of Ray's on this machine that has ended; "" while all is well.
+
+    Of a cluster that is the raylet, whose child we are not: it is asked for a connection.
+    """
     node = _attribute("ray._private.worker", "_global_node", None)
     try:
-        return ", ".join(kind for kind, _ in node.dead_processes()) if node else ""
+        ended = ", ".join(kind for kind, _ in node.dead_processes()) if node else ""
+        return ended or ("raylet" if node and not _listens(node.raylet_socket_name) else "")
     except AttributeError:
         return ""
+
+
+def _listens(name: str) -> bool:
+    """Whether a process listens on a socket of this machine; True where one can't tell."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(name)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def store_bytes() -> int | None:
