@@ -52,6 +52,23 @@ def test_a_cluster_that_is_not_there_is_bad_input() -> None:
         RayEngine(RayOptions(address="ray://head:10001")),
     ):
         pass
+    with (
+        pytest.raises(InputError, match="give no --address"),
+        RayEngine(RayOptions(address="local")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("address", "kind"), [(None, EnvironmentFault), ("auto", InputError)])
+def test_a_ray_that_does_not_start_in_time_is_told(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, kind: type[Exception]
+) -> None:
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # a bare one, as Ray's
+
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(kind, match="timed out"), RayEngine(RayOptions(address=address)):
+        pass
 
 
 def test_the_parts_are_those_of_the_inline_engine(engine: RayEngine, tmp_path: Path) -> None:
