@@ -26,6 +26,7 @@ from .backend import DecodedData, Fault, Policy, Room, Stage
 from .layout import Layout, Node, RayOptions, Resources
 from .records import Committed, Shard, Work, Written
 from .scheduler import Scheduler
+from .staff import SLOW
 
 __all__ = ["RayEngine", "RayOptions", "Resources"]
 
@@ -64,14 +65,16 @@ class RayEngine:
     """A Ray for the length of a with-statement, entered on the main thread.
 
     Its processes would die with the thread that starts them. SIGTERM's handler is kept. Nothing is
-    printed, nothing is written into the home folder, and no process is left at the end.
+    printed, nothing is written into the home folder, and no process is left at the end. ``status``
+    gets a line of text for what went wrong and is being tried again, and for what takes long.
 
     Raises InputError where no cluster answers at the address, EnvironmentFault where Ray does not
     start here.
     """
 
-    def __init__(self, options: RayOptions):
+    def __init__(self, options: RayOptions, status: Callable[[str], None] | None = None):
         self.options = options
+        self._status = status or (lambda _: None)
         self._stack = ExitStack()
         self._spares: list[_Placed] = []
 
@@ -131,8 +134,11 @@ class RayEngine:
         """
         if not self._spares:
             self._spares.append(_place("predict", Layout(self.options, _nodes), ()))
+        call = self._spares[0].process.probe.remote(function, arguments)
         try:
-            result: T = ray.get(self._spares[0].process.probe.remote(function, arguments))
+            while not ray.wait([call], timeout=SLOW)[0]:
+                self._status("no worker is ready to predict: it waits for a free device, or starts")
+            result: T = ray.get(call)
         except exceptions.RayTaskError as error:
             cause = _raised(error).error
             raise cause or error from error
@@ -149,13 +155,11 @@ class RayEngine:
         work: Work,
         shards: Iterable[Shard],
         commit: Callable[[Committed], None],
-        status: Callable[[str], None] | None = None,
     ) -> None:
         """Take each shard through decode, predict, write and commit; returns after the last.
 
         ``shards`` is read as there is room for them. ``commit`` is called on this thread once a
-        shard, in any order, when its part is durable. ``status`` gets a line of text for what
-        went wrong and is being tried again.
+        shard, in any order, when its part is durable.
 
         Raises InputError where a device is not there or the models can't be loaded,
         EnvironmentFault where the cluster keeps failing, and whatever else the work raises.
@@ -165,7 +169,7 @@ class RayEngine:
         policy = Policy(self.options.timeout, self.options.tries, self.options.pause)
         backend = _RayBackend(layout, work, self._spares)
         try:
-            Scheduler(backend, policy, commit, status or (lambda _: None)).run(shards)
+            Scheduler(backend, policy, commit, self._status).run(shards)
         finally:
             backend.close()
 

@@ -24,17 +24,20 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 OPTIONS = RayOptions(device="cpu", processors=1, timeout=60, tries=3, pause=0.1)
 
 
+said: list[str] = []
+
+
 @pytest.fixture(scope="module")
 def engine() -> Iterator[RayEngine]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the workers need fake_work, too
-        with RayEngine(replace(OPTIONS, device="auto")) as engine:
+        with RayEngine(replace(OPTIONS, device="auto"), said.append) as engine:
             yield engine
 
 
 def run(engine: RayEngine, work: FakeWork, todo: list[Shard]) -> list[Committed]:
     done: list[Committed] = []
-    engine.run(work, todo, done.append, lambda line: print(line, file=sys.stderr))
+    engine.run(work, todo, done.append)
     assert sorted(c.shard for c in done) == [s.id for s in todo]
     return done
 
@@ -153,6 +156,14 @@ def test_what_a_cluster_lacks_is_said(engine: RayEngine, tmp_path: Path) -> None
         engine.options = OPTIONS
     with pytest.raises(InputError, match="Ray runs in this process already"):
         RayEngine(OPTIONS).__enter__()
+
+
+def test_a_probe_that_waits_for_a_place_says_so(
+    engine: RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hw1.pipeline.engine.SLOW", 0.1)
+    engine.probe(time.sleep, 1)
+    assert "waits for a free device" in said[-1]
 
 
 def test_a_process_is_probed(engine: RayEngine, tmp_path: Path) -> None:
