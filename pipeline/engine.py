@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 import ray
@@ -219,14 +219,32 @@ def _connect(address: str) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Put SIGTERM's handler back, which ray.init replaces; while that runs it is as Ctrl-C."""
-    handler = signal.getsignal(signal.SIGTERM)
+    """Let SIGTERM be as Ctrl-C, and lose neither, while ray.init runs, which sets handlers too.
+
+    What a handler raises is lost where it interrupts a hook of Python's (around a fork, at an
+    object's end): hence it is raised again at the end. A signal that is ignored stays so.
+    """
+    came = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    heeded = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, interrupt) for number in heeded}
     try:
-        yield
-    except SystemExit as error:
-        raise KeyboardInterrupt from error
+        with local.no_sigterm_handler():
+            yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 def _first_line(error: BaseException) -> str:

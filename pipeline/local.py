@@ -164,6 +164,13 @@ def lean() -> Iterator[None]:
 
 
 @contextmanager
+def no_sigterm_handler() -> Iterator[None]:
+    """Keep Ray from setting a handler of SIGTERM as it starts."""
+    with _replaced("ray._private.utils", "set_sigterm_handler", lambda _: None):
+        yield
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Keep Ray from printing on stdout, whatever the options say, that a worker died."""
     with _replaced("ray._private.worker", "_worker_logs_enabled", False):

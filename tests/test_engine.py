@@ -62,6 +62,24 @@ def test_a_cluster_that_is_not_there_is_bad_input() -> None:
         pass
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_lost_in_ray_as_it_starts_interrupts(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def start(**_: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does in its hooks
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("ray.init", start)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), RayEngine(OPTIONS):
+            pass
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize(("address", "kind"), [(None, EnvironmentFault), ("auto", InputError)])
 def test_a_ray_that_does_not_start_in_time_is_told(
     monkeypatch: pytest.MonkeyPatch, address: str | None, kind: type[Exception]
