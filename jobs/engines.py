@@ -67,7 +67,7 @@ class OnRay:
 
     def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
         """See Engine."""
-        self._engine.run(work, shards, commit, _say)
+        self._engine.run(work, shards, commit)
 
     def prefer(self, device: str) -> str:
         """See Engine: what was decided when Ray had started."""
@@ -104,12 +104,12 @@ def start(spec: JobSpec) -> Iterator[Engine]:
     )
     if spec.timeout is not None:
         options = replace(options, timeout=spec.timeout)
-    with RayEngine(options) as engine:
+    with RayEngine(options, _say) as engine:
         yield OnRay(engine)
 
 
 def _say(text: str) -> None:
-    """Tell the person what went wrong and is being tried again."""
+    """Tell the person what went wrong and is being tried again, or takes long."""
     click.echo(f"hw1: {text}", err=True)  # print would take stdout where stderr is closed
 
 

@@ -1,5 +1,6 @@
 """The job folder: what a job was asked, what it planned, what it has done, and who runs it."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -40,6 +41,8 @@ _FIELDS_OF: Mapping[Any, Mapping[str, type]] = {
     "segment": {"decides.keep_suffix": bool},
 }
 """What those of a task have besides."""
+
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def job_path(task: Task, output: Path) -> Path:
@@ -124,7 +127,9 @@ class JobFolder:
             file = path.open("a+")
         except (EnvironmentFault, OSError) as error:
             reason = error.__cause__ or error
-            raise InputError(f"{self.path}: the job's folder cannot be made: {reason}") from error
+            machines = getattr(reason, "errno", None) in _OF_THE_MACHINE
+            kind = EnvironmentFault if machines else InputError
+            raise kind(f"{self.path}: the job's folder cannot be made: {reason}") from error
         with file:
             if not (_try_lock(file) and _is_at(file, path)):
                 file.seek(0)

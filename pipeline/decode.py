@@ -9,6 +9,7 @@ import errno
 import io
 import logging
 import os
+import platform
 import re
 import stat
 import threading
@@ -128,7 +129,7 @@ def decode_crops(piece: Shard, root: Path, sizes: Sequence[int], *, draft: bool 
                 image.draft(None, (least, least))  # of other formats this is a no-op
             image = _rgb(image)
         except Reject as fault:
-            rejections.append(Rejection(planned.image_id, fault.reason, fault.detail))
+            rejections.append(_rejection(root, planned, fault))
             continue
         for array, size in zip(arrays, sizes, strict=True):
             array[len(positions)] = crop(image, size)
@@ -158,8 +159,31 @@ def decode_photos(piece: Shard, root: Path, max_bytes: int) -> Decoded:
             held += photos[-1].nbytes
             positions.append(position)
         except Reject as fault:
-            rejections.append(Rejection(planned.image_id, fault.reason, fault.detail))
+            rejections.append(_rejection(root, planned, fault))
     return _decoded(piece, positions, tuple(photos), rejections)
+
+
+def _rejection(root: Path, planned: Planned, fault: Reject) -> Rejection:
+    """What becomes of an image; EnvironmentFault where all of IN went, not the image alone.
+
+    A machine of a cluster may not see the folder; unmounted storage leaves an empty one.
+    """
+    if fault.reason == "gone" and planned.size != -1 and not _holds_something(root):
+        raise EnvironmentFault(
+            f"{root} is not there, or empty, on {platform.node()}: mount it on every machine that "
+            "scores, and give the same command again"
+        )
+    return Rejection(planned.image_id, fault.reason, fault.detail)
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except FileNotFoundError:
+        return False
+    except OSError:  # one may read files in there whose names one may not list
+        return True
 
 
 def _decoded(

@@ -1,5 +1,7 @@
 """Files that are whole or not there: temporary name, fsync, rename, fsync of the folder."""
 
+import errno
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,12 +29,12 @@ def storage(path: Path) -> Iterator[None]:
 def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     """A temporary name to write at; the file there takes its place at ``path`` in the end.
 
-    Its name lies in ``scratch`` where that is on the same storage, so that what a kill leaves is
-    swept with it, else beside ``path``. Raises EnvironmentFault where the disk is full or fails.
+    Its name lies in ``scratch`` where a file can be moved from there, so that what a kill leaves
+    is swept with it, else beside ``path``. Raises EnvironmentFault where the disk is full or fails.
     """
     with storage(path):
         folder = path.parent
-        if scratch is not None and scratch.stat().st_dev == folder.stat().st_dev:
+        if scratch is not None and _can_move(scratch, folder):
             folder = scratch
         # A name of its own: two workers may write one file at once (a retry after a lost node).
         temporary = folder / f".{uuid4().hex}{TEMPORARY}"
@@ -41,6 +43,26 @@ def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@functools.lru_cache
+def _can_move(source: Path, target: Path) -> bool:
+    """Whether files can be moved between two folders, by moving one.
+
+    Their storage's number doesn't tell: two volumes of a container may lie on one disk.
+    """
+    name = f".{uuid4().hex}{TEMPORARY}"
+    (source / name).touch()
+    try:
+        (source / name).rename(target / name)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    finally:
+        for folder in (source, target):
+            (folder / name).unlink(missing_ok=True)
+    return True
 
 
 def write_bytes(

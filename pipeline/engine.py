@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 import ray
@@ -26,6 +26,7 @@ from .backend import DecodedData, Fault, Policy, Room, Stage
 from .layout import Layout, Node, RayOptions, Resources
 from .records import Committed, Shard, Work, Written
 from .scheduler import Scheduler
+from .staff import SLOW
 
 __all__ = ["RayEngine", "RayOptions", "Resources"]
 
@@ -53,6 +54,9 @@ MACHINE = (
 )
 """Ray's errors that a task can fail with where its code raised nothing."""
 
+HEARTBEAT = 1.0
+"""Seconds between two looks whether Ray lives: where it died it soon ends this process too."""
+
 NODE_DIED = "its node has died"
 """What an ActorDiedError says where the machine went with the actor; it has no field for that."""
 
@@ -61,14 +65,16 @@ class RayEngine:
     """A Ray for the length of a with-statement, entered on the main thread.
 
     Its processes would die with the thread that starts them. SIGTERM's handler is kept. Nothing is
-    printed, nothing is written into the home folder, and no process is left at the end.
+    printed, nothing is written into the home folder, and no process is left at the end. ``status``
+    gets a line of text for what went wrong and is being tried again, and for what takes long.
 
     Raises InputError where no cluster answers at the address, EnvironmentFault where Ray does not
     start here.
     """
 
-    def __init__(self, options: RayOptions):
+    def __init__(self, options: RayOptions, status: Callable[[str], None] | None = None):
         self.options = options
+        self._status = status or (lambda _: None)
         self._stack = ExitStack()
         self._spares: list[_Placed] = []
 
@@ -128,8 +134,11 @@ class RayEngine:
         """
         if not self._spares:
             self._spares.append(_place("predict", Layout(self.options, _nodes), ()))
+        call = self._spares[0].process.probe.remote(function, arguments)
         try:
-            result: T = ray.get(self._spares[0].process.probe.remote(function, arguments))
+            while not ray.wait([call], timeout=SLOW)[0]:
+                self._status("no worker is ready to predict: it waits for a free device, or starts")
+            result: T = ray.get(call)
         except exceptions.RayTaskError as error:
             cause = _raised(error).error
             raise cause or error from error
@@ -146,13 +155,11 @@ class RayEngine:
         work: Work,
         shards: Iterable[Shard],
         commit: Callable[[Committed], None],
-        status: Callable[[str], None] | None = None,
     ) -> None:
         """Take each shard through decode, predict, write and commit; returns after the last.
 
         ``shards`` is read as there is room for them. ``commit`` is called on this thread once a
-        shard, in any order, when its part is durable. ``status`` gets a line of text for what
-        went wrong and is being tried again.
+        shard, in any order, when its part is durable.
 
         Raises InputError where a device is not there or the models can't be loaded,
         EnvironmentFault where the cluster keeps failing, and whatever else the work raises.
@@ -162,7 +169,7 @@ class RayEngine:
         policy = Policy(self.options.timeout, self.options.tries, self.options.pause)
         backend = _RayBackend(layout, work, self._spares)
         try:
-            Scheduler(backend, policy, commit, status or (lambda _: None)).run(shards)
+            Scheduler(backend, policy, commit, self._status).run(shards)
         finally:
             backend.close()
 
@@ -185,7 +192,7 @@ def _start(folder: str, processors: int | None) -> None:
                 _temp_dir=folder,
                 _skip_env_hook=True,
             )
-    except (OSError, RuntimeError, exceptions.RayError) as error:
+    except Exception as error:  # Ray raises bare ones: "The current node timed out during startup"
         raise EnvironmentFault(
             f"Ray did not start on this machine ({_first_line(error)}). Give --engine inline to "
             "do without it, or free memory and processes, and try again."
@@ -193,6 +200,8 @@ def _start(folder: str, processors: int | None) -> None:
 
 
 def _connect(address: str) -> None:
+    if address == "local":  # Ray would start one here, without what local.py does for it
+        raise InputError("address 'local': for Ray on this machine, give no --address.")
     if "://" in address:
         raise InputError(
             f"address {address!r}: Ray's client protocol is not supported. Run hw1 on a machine "
@@ -204,20 +213,38 @@ def _connect(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         with _own_signals():
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (OSError, RuntimeError, ValueError, exceptions.RayError) as error:
+    except Exception as error:  # see _start
         raise InputError(f"address {address!r}: no Ray to use ({_first_line(error)}).") from error
 
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Put SIGTERM's handler back, which ray.init replaces; while that runs it is as Ctrl-C."""
-    handler = signal.getsignal(signal.SIGTERM)
+    """Let SIGTERM be as Ctrl-C, and lose neither, while ray.init runs, which sets handlers too.
+
+    What a handler raises is lost where it interrupts a hook of Python's (around a fork, at an
+    object's end): hence it is raised again at the end. A signal that is ignored stays so.
+    """
+    came = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    heeded = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, interrupt) for number in heeded}
     try:
-        yield
-    except SystemExit as error:
-        raise KeyboardInterrupt from error
+        with local.no_sigterm_handler():
+            yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 def _first_line(error: BaseException) -> str:
@@ -266,6 +293,7 @@ class _RayBackend:
         self._workers: dict[Hashable, _Placed] = {}
         self._large: dict[Hashable, Any] = {}
         self._oom_kills = local.oom_kills()
+        self._looked = 0.0
 
     def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
         if stage == "predict" and self._spares:
@@ -308,17 +336,23 @@ class _RayBackend:
         if not calls:
             time.sleep(timeout)
             return []
-        if dead := local.dead():
-            # Now: Ray, when it notices too, ends this process without a word.
-            raise EnvironmentFault(
-                f"Ray's {dead} on this machine died, perhaps for want of memory. What is done is "
-                "kept: give the same command again"
-            )
+        self._require_ray()
         ready, rest = ray.wait(list(calls), timeout=timeout, fetch_local=False)
         if ready and rest:
             more, _ = ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)
             ready += more
         return [(call, self._outcome(call)) for call in ready]
+
+    def _require_ray(self) -> None:
+        """Raise EnvironmentFault where Ray died: it will end this process without a word."""
+        if self.clock() - self._looked < HEARTBEAT:
+            return
+        self._looked = self.clock()
+        if dead := local.dead():
+            raise EnvironmentFault(
+                f"Ray's {dead} on this machine died, perhaps for want of memory. What is done is "
+                "kept: start the cluster again, if you use one, and give the same command"
+            )
 
     def room(self) -> Room:
         return self._layout.room()

@@ -97,12 +97,12 @@ class Layout:
     def gpus(self) -> float:
         """GPUs that a predictor holds: a part of one where there are more predictors than GPUs.
 
-        Ray counts in ten thousandths.
+        So many fit on each of the GPUs; none lies on two. Ray counts in ten thousandths.
         """
         if self._options.device != "cuda":
             return 0.0
-        share = self.resources().gpus / self.room().predictors
-        return 1.0 if share >= 1 or not share else math.floor(share * 1e4) / 1e4
+        predictors = math.ceil(self.room().predictors / max(1, self.resources().gpus))
+        return math.floor(1e4 / predictors) / 1e4
 
     def home(self, taken: Iterable[str | None]) -> str | None:
         """The machine for the next process: where the fewest of these are."""

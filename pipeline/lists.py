@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..errors import InputError
 
-_STDIN = "standard input"
+LONGEST = 4095
+"""Bytes of a path that Linux opens."""
 
 
 def read_list(source: str) -> tuple[Path, list[str]]:
@@ -19,8 +20,9 @@ def read_list(source: str) -> tuple[Path, list[str]]:
     a byte order mark, and the carriage returns of a list whose every line ends with one, are not
     part of a name. Names need not be UTF-8 (surrogateescape).
 
-    ``source`` is the list's path, or "-". Raises InputError where it cannot be read, and for
-    an absolute path, a ``..`` and a file named twice, with the line.
+    ``source`` is the list's path, or "-". The folder is the current one where the list lies in
+    none: on standard input, in a shell's ``<(…)``. Raises InputError where it cannot be read, and
+    for an absolute path, one that is too long, a ``..`` and a file named twice, with the line.
     """
     if source == "-":
         if sys.stdin is None:  # closed, as under some daemons
@@ -29,13 +31,14 @@ def read_list(source: str) -> tuple[Path, list[str]]:
     else:
         path = Path(source).absolute()
         try:
-            root, data = path.parent, path.read_bytes()
+            root = path.parent if path.is_file() else Path.cwd()
+            data = path.read_bytes()
         except OSError as error:
             raise InputError(f"cannot read the list {source}: {error.strerror}") from error
-    title = _STDIN if source == "-" else source
+    title = "standard input" if source == "-" else source
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{title}: expected a list in UTF-8, found UTF-16; write it as UTF-8")
-    return root, _checked(_split(data), title)
+    return root, _checked(_split(data), title, root)
 
 
 def _split(data: bytes) -> list[str]:
@@ -51,7 +54,7 @@ def _split(data: bytes) -> list[str]:
     return [os.fsdecode(line) for line in lines]
 
 
-def _checked(lines: list[str], title: str) -> list[str]:
+def _checked(lines: list[str], title: str, root: Path) -> list[str]:
     """The lines that name something; InputError for one that cannot be a name of the plan."""
     first_line: dict[str, int] = {}
     names = []
@@ -59,19 +62,25 @@ def _checked(lines: list[str], title: str) -> list[str]:
         if not name:
             continue
         parts = name.split("/")
+        if (size := len(os.fsencode(name))) > LONGEST:
+            raise InputError(
+                f"{title}, line {number}: expected a file's name, found {name[:40]!r}… of "
+                f"{size:,} bytes, which no path may have; a list has a name a line"
+            )
+        fault = ""
         if not parts[0]:
-            raise InputError(_refusal(title, number, name, "is an absolute path"))
-        if ".." in parts:
-            raise InputError(_refusal(title, number, name, 'leads out of a folder with ".."'))
-        if ".job" in parts:
-            raise InputError(_refusal(title, number, name, "lies in a job's folder"))
+            fault = "is an absolute path"
+        elif ".." in parts:
+            fault = 'leads out of a folder with ".."'
+        elif ".job" in parts:
+            fault = "lies in a job's folder"
+        if fault:
+            raise InputError(
+                f"{title}, line {number}: {name!r} {fault}; names are relative to {root}, and "
+                "below it"
+            )
         earlier = first_line.setdefault(posixpath.normpath(name), number)
         if earlier != number:
             raise InputError(f"{title}, line {number}: {name!r} is on line {earlier} already")
         names.append(name)
     return names
-
-
-def _refusal(title: str, number: int, name: str, fault: str) -> str:
-    folder = "the current folder" if title == _STDIN else "the list's folder"
-    return f"{title}, line {number}: {name!r} {fault}; names are relative to {folder}, and below it"

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import tempfile
@@ -163,6 +164,13 @@ def lean() -> Iterator[None]:
 
 
 @contextmanager
+def no_sigterm_handler() -> Iterator[None]:
+    """Keep Ray from setting a handler of SIGTERM as it starts."""
+    with _replaced("ray._private.utils", "set_sigterm_handler", lambda _: None):
+        yield
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Keep Ray from printing on stdout, whatever the options say, that a worker died."""
     with _replaced("ray._private.worker", "_worker_logs_enabled", False):
@@ -193,12 +201,28 @@ def _replaced(module: str, name: str, value: Any) -> Iterator[None]:
 
 
 def dead() -> str:
-    """The process of the Ray that was started here that has ended; "" while all is well."""
+    """The process of Ray's on this machine that has ended; "" while all is well.
+
+    Of a cluster that is the raylet, whose child we are not: it is asked for a connection.
+    """
     node = _attribute("ray._private.worker", "_global_node", None)
     try:
-        return ", ".join(kind for kind, _ in node.dead_processes()) if node else ""
+        ended = ", ".join(kind for kind, _ in node.dead_processes()) if node else ""
+        return ended or ("raylet" if node and not _listens(node.raylet_socket_name) else "")
     except AttributeError:
         return ""
+
+
+def _listens(name: str) -> bool:
+    """Whether a process listens on a socket of this machine; True where one can't tell."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(name)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def store_bytes() -> int | None:

@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import EnvironmentFault
 from .backend import Backend, DecodedData, Fault, Policy, Stage
 from .records import Committed, Reason, Rejection, Shard, Written
-from .staff import Staff, Worker
+from .staff import SLOW, Staff, Worker
 
 VERDICTS = 10
 """Images rejected one after the other, without a success between, that accuse the machine."""
@@ -104,6 +104,7 @@ class Scheduler:
         self._open = 0
         self._width = UNBOUNDED
         self._largest = 0
+        self._moved = 0.0
         self._streak: dict[Stage, int] = {"decode": 0, "predict": 0}
 
     def run(self, shards: Iterable[Shard]) -> None:
@@ -114,6 +115,7 @@ class Scheduler:
         Raises EnvironmentFault where the machine keeps failing, and whatever else the work raises.
         """
         source = iter(shards)
+        self._moved = self._backend.clock()
         while True:
             self._start_tasks()
             while self._room() and (shard := next(source, None)) is not None:
@@ -124,8 +126,10 @@ class Scheduler:
                 return
             for key, worker in self._staff.tend(self._suspects()):
                 self._calls[key] = Call(None, worker, self._backend.clock())
-            for key, outcome in self._backend.wait(list(self._calls), self._nap()):
+            outcomes = self._backend.wait(list(self._calls), self._nap())
+            for key, outcome in outcomes:
                 self._settle(self._calls.pop(key), outcome)
+            self._remark(moved=bool(outcomes))
 
     def _start_tasks(self) -> None:
         """Start every task whose time and place has come, suspects first, then in plan order."""
@@ -195,6 +199,19 @@ class Scheduler:
         due = [t.after for t in self._tasks if t.after > now]
         due += [after for after in self._staff.wakes() if after > now]
         return min([TICK, *(after - now for after in due)])
+
+    def _remark(self, *, moved: bool) -> None:
+        """Say, once in a while, that all waits for decode: a cluster may have no processor."""
+        going = [call.task for call in self._calls.values() if call.task is not None]
+        idle = self._backend.clock() - self._moved
+        if moved:
+            self._moved = self._backend.clock()
+        elif idle > SLOW and going and all(task.stage == "decode" for task in going):
+            self._moved = self._backend.clock()
+            self._status(
+                f"nothing has ended for {idle:.0f} s: {_name(going[0])} waits for a free "
+                "processor, or still runs"
+            )
 
     def _settle(self, call: Call, outcome: Any) -> None:
         worker, task = call.worker, call.task

@@ -24,17 +24,20 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 OPTIONS = RayOptions(device="cpu", processors=1, timeout=60, tries=3, pause=0.1)
 
 
+said: list[str] = []
+
+
 @pytest.fixture(scope="module")
 def engine() -> Iterator[RayEngine]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the workers need fake_work, too
-        with RayEngine(replace(OPTIONS, device="auto")) as engine:
+        with RayEngine(replace(OPTIONS, device="auto"), said.append) as engine:
             yield engine
 
 
 def run(engine: RayEngine, work: FakeWork, todo: list[Shard]) -> list[Committed]:
     done: list[Committed] = []
-    engine.run(work, todo, done.append, lambda line: print(line, file=sys.stderr))
+    engine.run(work, todo, done.append)
     assert sorted(c.shard for c in done) == [s.id for s in todo]
     return done
 
@@ -51,6 +54,41 @@ def test_a_cluster_that_is_not_there_is_bad_input() -> None:
         pytest.raises(InputError, match="Ray's client protocol is not supported"),
         RayEngine(RayOptions(address="ray://head:10001")),
     ):
+        pass
+    with (
+        pytest.raises(InputError, match="give no --address"),
+        RayEngine(RayOptions(address="local")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_lost_in_ray_as_it_starts_interrupts(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def start(**_: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does in its hooks
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("ray.init", start)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), RayEngine(OPTIONS):
+            pass
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("address", "kind"), [(None, EnvironmentFault), ("auto", InputError)])
+def test_a_ray_that_does_not_start_in_time_is_told(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, kind: type[Exception]
+) -> None:
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # a bare one, as Ray's
+
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(kind, match="timed out"), RayEngine(RayOptions(address=address)):
         pass
 
 
@@ -136,6 +174,14 @@ def test_what_a_cluster_lacks_is_said(engine: RayEngine, tmp_path: Path) -> None
         engine.options = OPTIONS
     with pytest.raises(InputError, match="Ray runs in this process already"):
         RayEngine(OPTIONS).__enter__()
+
+
+def test_a_probe_that_waits_for_a_place_says_so(
+    engine: RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hw1.pipeline.engine.SLOW", 0.1)
+    engine.probe(time.sleep, 1)
+    assert "waits for a free device" in said[-1]
 
 
 def test_a_process_is_probed(engine: RayEngine, tmp_path: Path) -> None:

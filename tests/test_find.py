@@ -253,11 +253,23 @@ def test_a_list_on_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found.root == tmp_path
     assert found.images[0].size == 1
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"/etc/passwd\n")))
-    with pytest.raises(InputError, match=r"standard input, line 1.*to the current folder"):
+    with pytest.raises(InputError, match=f"standard input, line 1.* to {tmp_path}, "):
         find("@-")
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(InputError, match="no standard input"):
         find("@-")
+
+
+def test_a_list_that_lies_in_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "a.png")
+    monkeypatch.chdir(tmp_path)
+    reading, writing = os.pipe()
+    os.write(writing, b"a.png\n")
+    os.close(writing)
+    found = find(f"@/dev/fd/{reading}")  # as a shell's <(…) names it
+    os.close(reading)
+    assert found.root == tmp_path
+    assert found.images[0].size == 1
 
 
 def test_a_list_in_utf16(tmp_path: Path) -> None:
@@ -275,6 +287,7 @@ def test_a_list_in_utf16(tmp_path: Path) -> None:
         ("a.png", "line 1 already"),
         ("./a.png", "line 1 already"),
         ("x/.job/a.png", "job"),
+        ("x/" * 100_000, "200,000 bytes, which no path may have"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused_with_the_line(

@@ -29,6 +29,7 @@ def test_resources() -> None:
         (RayOptions(device="cuda"), CLUSTER, 3, 2, 1.0),
         (RayOptions(device="cuda", actors=1), CLUSTER, 1, 4, 1.0),
         (RayOptions(device="cuda", actors=9), CLUSTER, 9, 1, 0.3333),
+        (RayOptions(device="cuda", actors=4), CLUSTER, 4, 2, 0.5),
         (RayOptions(device="cuda"), LAPTOP, 1, 8, 1.0),
     ],
 )

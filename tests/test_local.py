@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -120,6 +121,22 @@ def test_a_ray_without_these_internals_will_do(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setitem(sys.modules, f"ray._private.{name}", empty)
     with local.quiet(), local.lean():
         pass
+
+
+def test_the_end_of_a_clusters_raylet_is_seen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's name has to be short
+    module = types.ModuleType("ray._private.worker")
+    module.__dict__["_global_node"] = types.SimpleNamespace(
+        dead_processes=list, raylet_socket_name="raylet"
+    )
+    monkeypatch.setitem(sys.modules, "ray._private.worker", module)
+    with socket.socket(socket.AF_UNIX) as raylet:
+        raylet.bind("raylet")
+        raylet.listen()
+        assert local.dead() == ""
+    assert local.dead() == "raylet"
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,28 @@ def test_an_image_that_changes_or_goes_after_the_plan_is_rejected(images: Path) 
     assert summary.reasons == {"gone": 1, "changed": 1}
 
 
+@pytest.mark.parametrize("leave_empty", [True, False])
+@pytest.mark.parametrize("task", [run, segment])
+def test_images_are_not_gone_where_all_of_their_folder_went(
+    images: Path, task: Callable[..., Summary], leave_empty: bool
+) -> None:
+    """Unmounted meanwhile, or not seen by a machine of the cluster."""
+    spec = spec_of(images) if task is run else masks_of(images)
+
+    def unmount(decoded: Decoded) -> None:
+        if images.exists() and decoded.piece.first == 4:
+            images.rename(images.with_name("elsewhere"))
+            if leave_empty:
+                images.mkdir()
+
+    with pytest.raises(EnvironmentFault, match="is not there, or empty"):
+        task(spec, unmount)
+    if leave_empty:
+        images.rmdir()
+    images.with_name("elsewhere").rename(images)
+    assert task(spec).scored == COUNT
+
+
 @pytest.mark.parametrize("limit", ["0", "4%"])
 def test_too_many_rejected_stops_the_job_which_resumes(images: Path, limit: str) -> None:
     (images / "00.png").write_bytes(b"")
@@ -278,6 +300,19 @@ def test_a_full_disk_ends_a_resume_with_a_fault_of_the_machine(
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(EnvironmentFault, match="No space left"):
         run(spec_of(images))
+
+
+def test_a_disk_that_is_full_at_the_start_is_a_fault_of_the_machine(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        with pytest.raises(EnvironmentFault, match=r"cannot be made.*No space left"):
+            run(spec_of(images))
+    assert run(spec_of(images)).scored == COUNT
 
 
 def test_a_folder_may_be_named_by_a_link_when_the_job_resumes(images: Path) -> None:
@@ -378,6 +413,25 @@ def test_a_temporary_file_lies_in_the_scratch_folder(tmp_path: Path) -> None:
     write_bytes(tmp_path / "whole", chunks(), scratch=tmp_path / "scratch")
     assert (tmp_path / "whole").read_bytes() == b"ab"
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_file_is_written_where_nothing_can_be_moved_from_the_scratch_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As between two volumes of a container that lie on one disk, of one number."""
+    (tmp_path / "scratch").mkdir()
+    for name in ("rename", "replace"):
+        move = getattr(os, name)
+
+        def within(old: Path, new: Path, move: Callable[..., None] = move) -> None:
+            if old.parent != new.parent:
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            move(old, new)
+
+        monkeypatch.setattr(os, name, within)
+    write_bytes(tmp_path / "whole", [b"ab"], scratch=tmp_path / "scratch")
+    assert (tmp_path / "whole").read_bytes() == b"ab"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["scratch", "whole"]
 
 
 def test_nothing_to_do_leaves_nothing_behind(tmp_path: Path) -> None:

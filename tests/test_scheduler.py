@@ -400,3 +400,10 @@ def test_the_rejection_names_the_limit() -> None:
 
     run(Kept(hang={"decode": {"3"}}), [8], Policy(timeout=20))
     assert written == [Rejection("3", "timeout", "took more than 20 s, twice, alone, to decode")]
+
+
+def test_a_decode_that_waits_for_a_processor_is_told_of() -> None:
+    messages: list[str] = []
+    simulation = Simulation(hang={"decode": {"0"}})
+    Scheduler(simulation, Policy(timeout=70), lambda _: None, messages.append).run(shards([1]))
+    assert "decode of '0' waits for a free processor, or still runs" in messages[0]
