@@ -54,6 +54,9 @@ MACHINE = (
 )
 """Ray's errors that a task can fail with where its code raised nothing."""
 
+HEAD_SECONDS = 20.0
+"""How long a cluster may be without its head; Ray itself ends this process after 60."""
+
 HEARTBEAT = 1.0
 """Seconds between two looks whether Ray lives: where it died it soon ends this process too."""
 
@@ -252,6 +255,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def _nodes() -> list[Node]:
+    """The machines that live; none where the head, which knows, can't be asked."""
+    if not local.head_answers():  # Ray would wait for it, deaf to Ctrl-C
+        return []
     nodes: Any = ray.nodes  # untyped
     return [node for node in nodes() if node["Alive"]]
 
@@ -294,6 +300,7 @@ class _RayBackend:
         self._large: dict[Hashable, Any] = {}
         self._oom_kills = local.oom_kills()
         self._looked = 0.0
+        self._head_seen = self.clock()
 
     def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
         if stage == "predict" and self._spares:
@@ -308,8 +315,8 @@ class _RayBackend:
         ray.kill(self._workers.pop(worker).process)
 
     def close(self) -> None:
-        """End the processes: they hold this job's models. Where Ray died its guard ends them."""
-        if local.dead():
+        """End the processes: they hold this job's models. Where Ray died they end with it."""
+        if local.dead() or not local.head_answers():
             return
         for key in list(self._workers):
             self.stop(key)
@@ -352,6 +359,13 @@ class _RayBackend:
             raise EnvironmentFault(
                 f"Ray's {dead} on this machine died, perhaps for want of memory. What is done is "
                 "kept: start the cluster again, if you use one, and give the same command"
+            )
+        if local.head_answers():
+            self._head_seen = self.clock()
+        elif self.clock() - self._head_seen > HEAD_SECONDS:
+            raise EnvironmentFault(
+                f"the cluster's head has not answered for {HEAD_SECONDS:.0f} s. What is done is "
+                "kept: start the cluster again, and give the same command"
             )
 
     def room(self) -> Room:

@@ -56,7 +56,7 @@ class Resources:
 
 
 class Layout:
-    """The numbers, renewed as machines come and go."""
+    """The numbers, renewed as machines come and go. Where ``nodes`` knows none they stay."""
 
     def __init__(self, options: RayOptions, nodes: Callable[[], Sequence[Node]]):
         self._options = options
@@ -112,6 +112,6 @@ class Layout:
 
     def _machines(self) -> list[Node]:
         if time.monotonic() - self._looked > LOOK:
-            self._found = list(self._nodes())
+            self._found = list(self._nodes()) or self._found
             self._looked = time.monotonic()
         return [node for node in self._found if node["Resources"].get("CPU", 0) >= 1]

@@ -213,6 +213,18 @@ def dead() -> str:
         return ""
 
 
+def head_answers() -> bool:
+    """Whether the head of the cluster, or of the Ray here, takes a connection."""
+    node = _attribute("ray._private.worker", "_global_node", None)
+    host, _, port = str(getattr(node, "gcs_address", "")).rpartition(":")
+    try:
+        if port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 def _listens(name: str) -> bool:
     """Whether a process listens on a socket of this machine; True where one can't tell."""
     with socket.socket(socket.AF_UNIX) as connection:

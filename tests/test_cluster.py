@@ -1,5 +1,6 @@
 """The engine on a cluster: nodes of this machine, as ``ray start`` makes them."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -36,6 +37,17 @@ class Cluster:
         """Node 0 is the head."""
         os.killpg(self._nodes[node].pid, signal.SIGKILL)
         self._nodes[node].communicate()
+
+    def kill_head(self) -> None:
+        """Kill what knows the nodes. The head's raylet stays, as if it were another node's."""
+        os.kill(self._nodes[0].pid, signal.SIGSTOP)  # or "ray start --block" ends it, too
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                name, fields = status.read_text().rsplit(")", 1)
+                if "gcs_server" in name and int(fields.split()[2]) == self._nodes[0].pid:
+                    os.kill(int(status.parent.name), signal.SIGKILL)
+                    return
+        raise AssertionError("no gcs_server runs")
 
     def close(self) -> None:
         for node, process in reversed(list(enumerate(self._nodes))):
@@ -93,12 +105,49 @@ def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path)
 
     cluster.add()
     options = RayOptions(address=cluster.address, device="cpu", timeout=60, pause=0.1)
-    with RayEngine(options) as engine:
+    with RayEngine(options, said.append) as engine:
         assert engine.resources().machines == 1
-        engine.run(FakeWork(ray), todo, commit, said.append)
+        engine.run(FakeWork(ray), todo, commit)
     expected: list[Committed] = []
     run_inline(FakeWork(inline), todo, expected.append)
     for got, want in zip(sorted(done, key=lambda c: c.shard), expected, strict=True):
         assert replace(got, seconds=0) == replace(want, seconds=0)
         assert (ray / f"{got.shard}.txt").read_bytes() == (inline / f"{got.shard}.txt").read_bytes()
     assert said  # of the node that went
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from fake_work import FakeWork, shards
+from hw1.errors import EnvironmentFault
+from hw1.pipeline.engine import RayEngine, RayOptions
+
+slow = {f"{k}.png": ("predict", "dawdle") for k in range(10_000)}
+try:
+    with RayEngine(RayOptions(address=sys.argv[1], device="cpu")) as engine:
+        work = FakeWork(Path(sys.argv[2]), slow)
+        engine.run(work, shards(5_000, 2), lambda done: print(done.shard, flush=True))
+except EnvironmentFault as error:
+    print(error)
+    sys.exit(4)
+"""
+
+
+def test_the_end_of_the_head_is_told_before_ray_ends_the_driver(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.add()
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, cluster.address, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline().strip().isdigit()
+        cluster.kill_head()
+        said, errors = running.communicate()
+
+    assert said.splitlines()[-1].startswith("the cluster's head has not answered for 20 s")
+    assert (running.returncode, errors) == (4, "")
