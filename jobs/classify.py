@@ -14,7 +14,8 @@ from ..pipeline.records import Committed, Planned
 from ..pipeline.rows import format_row, join_rows
 from ..weights.store import Store, load_state
 from .account import ShardAccount
-from .folder import JobFolder, job_path, of_checkpoint
+from .decides import of_checkpoint
+from .folder import JobFolder, job_path
 from .scores import require_pyarrow, write_scores
 from .spec import ClassifySpec, Task
 

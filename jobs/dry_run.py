@@ -13,11 +13,11 @@ from ..errors import Hw1Error
 from ..pipeline.find import Found, find
 from ..pipeline.numerics import Profile
 from ..pipeline.records import Decoded, Planned, Shard
+from .decides import refuse_other
 from .engines import Inline, refuse_ray_options
 from .folder import JobFolder, job_path
 from .job import Job
 from .profile import choose_profile
-from .run import refuse_other
 
 TILE = 512  # pixels a side of the image that a segmenter is timed on
 

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -17,8 +16,6 @@ from typing import IO, Any, Literal
 from ..errors import EnvironmentFault, InputError, Refused
 from ..pipeline.durable import make_folder, storage, sweep, write_bytes
 from ..pipeline.records import Committed
-from ..weights.metadata import preprocessing_to_json
-from ..weights.store import Checkpoint
 from .ledger import Ledger, read_ledger
 from .spec import Task
 
@@ -213,43 +210,6 @@ def _is_at(file: IO[str], path: Path) -> bool:
         return False
 
 
-def of_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a member's checkpoint decides: its weights, and what it makes of an image."""
-    return {
-        "digest": checkpoint.digest,
-        # As it is read back from job.json: lists, not tuples.
-        "preprocessing": json.loads(preprocessing_to_json(checkpoint.preprocessing)),
-    }
-
-
-def fingerprint(decides: Mapping[str, Any]) -> str:
-    """A digest of all that decides a job's result, SHA-256 in hexadecimal."""
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two jobs' decisions, a phrase each: ``precision fp32, now bf16``."""
-    found: list[str] = []
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            switch = isinstance(old, bool) or isinstance(new, bool)
-            words = [_on(value) if switch else _brief(value) for value in (old, new)]
-            found.append(f"{prefix}{key} {words[0]}, now {words[1]}")
-    return found
-
-
 def now() -> str:
     """The time, UTC, as job.json has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _on(value: Any) -> str:
-    return "on" if value else "off"
-
-
-def _brief(value: Any) -> str:
-    text = "none" if value in (None, [], "") else json.dumps(value).strip('"')
-    return text if len(text) <= 60 else text[:57] + "…"

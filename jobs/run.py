@@ -1,6 +1,5 @@
 """A durable job, from its words to its account: plan, run what the ledger lacks, merge."""
 
-import os
 import platform
 import sys
 import time
@@ -8,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Thread
@@ -24,10 +23,11 @@ from ..pipeline.plan import PLAN, read_plan, write_plan
 from ..pipeline.records import Committed, Planned, Rejection
 from ..pipeline.shard import shards
 from .account import ShardAccount, account, rejected_csv
+from .decides import absolute, decisions, fingerprint, refuse_difference, refuse_other
 from .engines import Engine, start
-from .folder import JobFolder, State, differences, fingerprint, job_path, now
+from .folder import JobFolder, State, job_path, now
 from .job import Job, Summary
-from .profile import asked_differences, choose_profile, recorded_profile
+from .profile import choose_profile, recorded_profile
 from .progress import Progress
 
 
@@ -58,23 +58,24 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
         job.check_free([])
     finding = _start_finding(job, folder)
     _let_mistakes_show(finding)
-    with start(job.spec) as engine:
+    # The lock outlives the engine: what still writes must not meet the next job.
+    with ExitStack() as lock, start(job.spec) as engine:
         found = finding.result()
         job.check_names(found.root, found.images)
         profile = choose_profile(job, engine, recorded=None)
-        with folder.lock():
-            if folder.exists() and not job.spec.overwrite:
-                raise Refused(f"{folder.path}: another process has just begun this job")
-            # Now, while the earlier job is whole: a refusal must not cost its result.
-            if folder.exists():
-                job.check_free(found.images, job.earlier(folder))
-                job.check_weights()
-            with _removed_if_refused(folder):
-                job.discard(folder)
-                folder.clear()
-                job.check_free(found.images)
-                description = _freeze(job, folder, found, profile)
-                return _run(job, folder, found.images, description, {}, engine, progress)
+        lock.enter_context(folder.lock())
+        if folder.exists() and not job.spec.overwrite:
+            raise Refused(f"{folder.path}: another process has just begun this job")
+        # Now, while the earlier job is whole: a refusal must not cost its result.
+        if folder.exists():
+            job.check_free(found.images, job.earlier(folder))
+            job.check_weights()
+        with _removed_if_refused(folder):
+            job.discard(folder)
+            folder.clear()
+            job.check_free(found.images)
+            description = _freeze(job, folder, found, profile)
+            return _run(job, folder, found.images, description, {}, engine, progress)
 
 
 def _start_finding(job: Job, folder: JobFolder) -> "Future[Found]":
@@ -107,7 +108,7 @@ def _let_mistakes_show(finding: "Future[Found]") -> None:
 
 @contextmanager
 def _removed_if_refused(folder: JobFolder) -> Iterator[None]:
-    """Leave no job folder behind where a mistake kept the job from beginning: a bad weight file."""
+    """Leave no job folder behind where a mistake kept the job from beginning: a bad checkpoint."""
     try:
         yield
     except (InputError, Refused):
@@ -119,7 +120,7 @@ def _removed_if_refused(folder: JobFolder) -> Iterator[None]:
 def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> dict[str, Any]:
     """Write the plan, then the description that makes the job resumable."""
     plan = write_plan(found.images, folder.path / PLAN)
-    decides = {**_words(job), "plan": plan, "profile": asdict(profile)}
+    decides = {**decisions(job), "plan": plan, "profile": asdict(profile)}
     return folder.update(
         hw1=__version__,
         task=job.task,
@@ -127,40 +128,13 @@ def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> dict
         state="running",
         host=platform.node(),
         began=now(),
-        root=_absolute(found.root),
-        output=_absolute(job.spec.output),
+        root=absolute(found.root),
+        output=absolute(job.spec.output),
         shard_size=job.shard_size(profile.batch_size),
         counts={"planned": len(found.images), "ignored": found.ignored},
         fingerprint=fingerprint(decides),
         decides=decides,
     )
-
-
-def _absolute(path: Path | str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100  (resolve would follow links, which may move)
-
-
-def _words(job: Job) -> dict[str, Any]:
-    """What decides the result, but for the plan and the profile."""
-    source = job.spec.source
-    return {
-        **job.decides(),
-        "input": _place(source),
-        "include": list(job.spec.include),
-        "exclude": list(job.spec.exclude),
-    }
-
-
-def _place(source: str) -> str:
-    """IN, wherever the next command is given from."""
-    if source.startswith("@"):
-        return source if source == "@-" else "@" + _absolute(source[1:])
-    return _absolute(source)
-
-
-def _real(place: str) -> str:
-    """What ``_place`` says, without symbolic links: one folder may have several names."""
-    return place[: place.startswith("@")] + os.path.realpath(place.removeprefix("@"))
 
 
 def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
@@ -179,31 +153,9 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
         on_cpu = recorded.device == "cpu"
         with start(replace(job.spec, device="cpu") if on_cpu else job.spec) as engine:
             profile = asdict(choose_profile(job, engine, recorded))
-            _refuse_difference(job, before, {**before, "profile": profile})
+            refuse_difference(job, before, {**before, "profile": profile})
             description = folder.update(state="running", error=None, host=platform.node())
             return _run(job, folder, plan, description, done, engine, progress)
-
-
-def refuse_other(job: Job, before: Mapping[str, Any]) -> None:
-    """Raise Refused where the job that was begun is not the one that is asked for now.
-
-    Its plan is not looked at, nor what nobody asked for of its numerics profile.
-    """
-    recorded = recorded_profile(before)
-    asked = {**asdict(recorded), **asked_differences(job.spec, recorded)}
-    words = {**_words(job), "plan": before["plan"], "profile": asked}
-    if _real(words["input"]) == _real(before["input"]):
-        words["input"] = before["input"]
-    _refuse_difference(job, before, words)
-
-
-def _refuse_difference(job: Job, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    found = differences(before, now)
-    if found:
-        raise Refused(
-            f"{job.spec.output} belongs to another job ({'; '.join(found)}): give another name, "
-            "or --overwrite"
-        )
 
 
 def _intact(job: Job, folder: JobFolder) -> dict[int, Committed]:

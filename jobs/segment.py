@@ -20,7 +20,8 @@ from ..pipeline.segmentation import SegmentWork
 from ..pipeline.walk import OVERLAY_MARK
 from ..weights.store import Store, load_state
 from .account import ShardAccount
-from .folder import JobFolder, of_checkpoint
+from .decides import of_checkpoint
+from .folder import JobFolder
 from .spec import SegmentSpec, Task
 
 LONGEST_NAME = 255

@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +23,7 @@ from rich.console import Console
 import fakes
 from fakes import FakeClassifyJob, FakeSegmentJob, Hook, label_of, nothing, write_grey
 from hw1.errors import EnvironmentFault, InputError, Refused, TooManyRejected
+from hw1.jobs.decides import differences
 from hw1.jobs.dry_run import dry_run
 from hw1.jobs.engines import Engine, start
 from hw1.jobs.folder import JobFolder
@@ -197,6 +198,34 @@ def test_another_job_is_refused_with_what_differs(
         run(spec_of(images, **{"precision": "fp32", **change}))
     assert "--overwrite" in str(refused.value)
     assert (images.parent / "out.csv").read_bytes() == before
+
+
+def test_other_members_are_told_by_their_names() -> None:
+    one, two = ({name: {"digest": name} for name in names} for names in (["a"], ["a", "b"]))
+    assert differences({"members": one}, {"members": two}) == ["members a, now a, b"]
+    changed = {"members": {"a": {"digest": "c"}}}
+    assert differences({"members": one}, changed) == ["members.a.digest a, now c"]
+
+
+def test_the_job_is_held_until_the_engine_has_stopped(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = JobFolder(images.parent / "out.csv.job")
+    held: list[bool] = []
+
+    @contextmanager
+    def watched(spec: JobSpec) -> Iterator[Engine]:
+        with start(spec) as engine:
+            try:
+                yield engine
+            finally:  # here Ray's processes may still write
+                held.append(folder.is_running())
+
+    monkeypatch.setattr("hw1.jobs.run.start", watched)
+    with pytest.raises(KeyboardInterrupt):
+        run(spec_of(images), at_position(9, interrupt))
+    run(spec_of(images))
+    assert held == [True, True]
 
 
 def test_overwrite_begins_again(images: Path) -> None:
