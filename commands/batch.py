@@ -60,7 +60,9 @@ _COMMON: list[Decorator] = [
         type=click.IntRange(1),
         help="Threads of an actor on a CPU.  [default: the cores divided by the actors]",
     ),
-    click.option("--address", metavar="HOST:PORT", help="A Ray cluster.  [default: this machine]"),
+    click.option(
+        "--address", metavar="HOST:PORT|auto", help="A Ray cluster.  [default: this machine]"
+    ),
     click.option(
         "--engine",
         type=click.Choice(["ray", "inline"]),

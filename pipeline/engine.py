@@ -6,6 +6,7 @@ give the poison to the next process.
 """
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -210,14 +211,20 @@ def _connect(address: str) -> None:
             f"address {address!r}: Ray's client protocol is not supported. Run hw1 on a machine "
             "of the cluster, with --address auto."
         )
+    said = f"address {address!r}: no Ray to use"
     host, _, port = address.rpartition(":")
-    try:
-        if host and port.isdigit():  # Ray itself would look for it for minutes
+    if host and port.isdigit():  # Ray itself would look for it for minutes
+        try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            raise InputError(f"{said} ({_first_line(error)}).") from error
+    try:
         with _own_signals():
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except Exception as error:  # see _start
-        raise InputError(f"address {address!r}: no Ray to use ({_first_line(error)}).") from error
+        secured = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+        hint = "" if secured else " If it asks for a token, set RAY_AUTH_MODE=token."
+        raise InputError(f"{said} ({_first_line(error)}).{hint}") from error
 
 
 @contextmanager

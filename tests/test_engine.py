@@ -92,6 +92,23 @@ def test_a_ray_that_does_not_start_in_time_is_told(
         pass
 
 
+def test_a_cluster_that_asks_for_a_token_is_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(**_: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at head:6379")
+
+    monkeypatch.setattr("ray.init", refuse)
+    for mode, hinted in (("disabled", True), ("token", False)):
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        with (
+            pytest.raises(InputError, match="no Ray to use") as error,
+            RayEngine(RayOptions(address="auto")),
+        ):
+            pass
+        assert ("set RAY_AUTH_MODE=token" in str(error.value)) == hinted
+
+
 def test_the_parts_are_those_of_the_inline_engine(engine: RayEngine, tmp_path: Path) -> None:
     ray, inline = tmp_path / "ray", tmp_path / "inline"
     ray.mkdir()

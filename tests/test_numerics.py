@@ -37,7 +37,7 @@ def test_both_engines_count_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> N
     seen: list[RayOptions] = []
 
     class Engine:
-        def __init__(self, options: RayOptions) -> None:
+        def __init__(self, options: RayOptions, _: object) -> None:
             seen.append(options)
 
         def __enter__(self) -> None: ...
