@@ -319,7 +319,8 @@ class Scheduler:
         if self._streak[task.stage] >= VERDICTS:
             raise EnvironmentFault(
                 f"the last {VERDICTS} images, one after the other, each {detail}: that is this "
-                "machine's fault rather than theirs. Check it, then give the same command."
+                "machine's fault rather than theirs. Check it, then give the same command; if it "
+                "is theirs after all, move them away first: they are then rejected as gone."
             )
         image = task.piece.images[0].image_id
         self._status(f"{image}: {reason}, {detail}")
