@@ -96,8 +96,10 @@ def resumable(*, overwrite: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        how = "without --overwrite the same" if overwrite else "the same"
-        click.echo(f"hw1: interrupted; {how} command goes on from here", err=True)
+        how = "the same command goes on from here"
+        if overwrite:  # what is there may be the earlier one yet: it goes when the new one begins
+            how = "without --overwrite the same command goes on from what is there"
+        click.echo(f"hw1: interrupted; {how}", err=True)
         click.get_current_context().exit(130)
 
 

@@ -179,14 +179,18 @@ def find_masks(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """What is below a folder and not hidden; links to folders are followed, but not in circles."""
+    """What is below a folder and not hidden; links to folders are followed, but not in circles.
+
+    As ``walk`` finds images: no link is followed to a folder that the link itself lies in.
+    """
     for above, folders, files in os.walk(folder, followlinks=True):
         here = Path(above)
-        real = here.resolve()
+        chain = {path.resolve() for path in (here, *here.parents) if path.is_relative_to(folder)}
         folders[:] = [
             name
             for name in folders
-            if not name.startswith(".") and not real.is_relative_to((here / name).resolve())
+            if not name.startswith(".")
+            and not ((here / name).is_symlink() and (here / name).resolve() in chain)
         ]
         yield from (here / name for name in files if not name.startswith("."))
 

@@ -361,12 +361,13 @@ def test_an_interrupt_says_how_it_goes_on_where_it_does(
     monkeypatch.setattr("hw1.jobs.inspect.find_jobs", interrupt)
     batch = ["batch", "classify", tmp_path, tmp_path / "o.csv", "--weights", weights, *INLINE]
     train = ["train", "segment", tmp_path, "--output", tmp_path, "--init", "scratch"]
-    goes_on = "the same command goes on from here"
+    goes_on = "; the same command goes on from here"
+    anew = "; without --overwrite the same command goes on from what is there"
     for words, said in (
-        (batch, f"; {goes_on}"),
-        ([*batch, "--overwrite"], f"; without --overwrite {goes_on}"),
-        (train, f"; {goes_on}"),
-        ([*train, "--overwrite"], f"; without --overwrite {goes_on}"),
+        (batch, goes_on),
+        ([*batch, "--overwrite"], anew),
+        (train, goes_on),
+        ([*train, "--overwrite"], anew),
         (["jobs", "list"], ""),
     ):
         done = hw1(*words)

@@ -3,11 +3,9 @@
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 from fake_work import FakeWork, shards
 
+from hw1.pipeline import local
 from hw1.pipeline.engine import RayEngine, RayOptions
 from hw1.pipeline.inline import run_inline
 from hw1.pipeline.records import Committed
@@ -80,13 +79,12 @@ class Cluster:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # the workers need fake_work, too
-    folder = Path(tempfile.mkdtemp(prefix="hw1-", dir="/tmp"))  # sockets need a short path
-    cluster = Cluster(folder)
-    try:
-        yield cluster
-    finally:
-        cluster.close()
-        shutil.rmtree(folder)
+    with local.scratch() as folder, local.guard(folder):  # which ends what a node leaves, too
+        cluster = Cluster(folder)
+        try:
+            yield cluster
+        finally:
+            cluster.close()
 
 
 def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path) -> None:

@@ -156,7 +156,11 @@ def test_masks_in_a_linked_folder(tmp_path):
     (masks / "sub").symlink_to("../elsewhere")
     for name in ("circle", "another"):
         (masks / name).symlink_to(".")
-    assert truth.find_masks(masks) == {"sub/1": masks / "sub/1.png"}
+    (tmp_path / "elsewhere" / "back").symlink_to(masks)  # a circle of two links
+    (masks / "beside").mkdir()
+    (masks / "beside" / "link").symlink_to("../sub")
+    found = {"sub/1": masks / "sub/1.png", "beside/link/1": masks / "beside/link/1.png"}
+    assert truth.find_masks(masks) == found
 
 
 def test_two_masks_of_one_name(tmp_path):
