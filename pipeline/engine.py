@@ -58,8 +58,8 @@ MACHINE = (
 HEAD_SECONDS = 20.0
 """How long a cluster may be without its head; Ray itself ends this process after 60."""
 
-HEARTBEAT = 1.0
-"""Seconds between two looks whether Ray lives: where it died it soon ends this process too."""
+HEARTBEAT = 5.0
+"""Seconds between two looks whether Ray lives: where it died it ends this process after 15."""
 
 NODE_DIED = "its node has died"
 """What an ActorDiedError says where the machine went with the actor; it has no field for that."""

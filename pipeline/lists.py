@@ -11,6 +11,9 @@ from ..errors import InputError
 LONGEST = 4095
 """Bytes of a path that Linux opens."""
 
+_DEVICES = (Path("/dev"), Path("/dev/fd"))
+"""Where /dev/stdin and a shell's ``<(…)`` are: no list lies there."""
+
 
 def read_list(source: str) -> tuple[Path, list[str]]:
     """Return the folder that the names are relative to, and the names, as they are written.
@@ -31,7 +34,8 @@ def read_list(source: str) -> tuple[Path, list[str]]:
     else:
         path = Path(source).absolute()
         try:
-            root = path.parent if path.is_file() else Path.cwd()
+            lies = path.is_file() and path.parent not in _DEVICES
+            root = path.parent if lies else Path.cwd()
             data = path.read_bytes()
         except OSError as error:
             raise InputError(f"cannot read the list {source}: {error.strerror}") from error

@@ -77,7 +77,7 @@ def detect(device: Device, precision: Precision, batch_size: int, threads: int) 
         device=device,
         device_model=_device_model(device),
         precision=precision,
-        backend="torch packed" if device == "cpu" else "torch eager",
+        backend="torch packed" if device == "cpu" else "torch deterministic",
         batch_size=batch_size,
         threads=threads if device == "cpu" else 0,
         torch=version("torch"),

@@ -270,6 +270,9 @@ def test_a_list_that_lies_in_no_folder(tmp_path: Path, monkeypatch: pytest.Monke
     os.close(reading)
     assert found.root == tmp_path
     assert found.images[0].size == 1
+    (tmp_path / "list").write_text("a.png\n")
+    with (tmp_path / "list").open() as redirected:  # as @/dev/stdin < list is
+        assert find(f"@/dev/fd/{redirected.fileno()}").root == tmp_path
 
 
 def test_a_list_in_utf16(tmp_path: Path) -> None:

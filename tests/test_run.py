@@ -736,7 +736,7 @@ def test_a_dry_run_divides_the_cores_among_the_actors(
 
 
 def test_threads_say_nothing_of_a_job_on_a_gpu(images: Path) -> None:
-    recorded = Profile("cuda", "a GPU", "bf16", "torch eager", 2, 0, "2", "0", "12")
+    recorded = Profile("cuda", "a GPU", "bf16", "torch deterministic", 2, 0, "2", "0", "12")
     asked = spec_of(images, device="cuda", threads=4)
     assert asked_differences(asked, recorded) == {}
     assert asked_differences(replace(asked, batch_size=4), recorded) == {"batch_size": 4}
