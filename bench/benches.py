@@ -233,6 +233,7 @@ def _compared(
 
 def _labels(path: Path) -> list[tuple[str, ...]]:
     with path.open(newline="", encoding="utf-8") as file:
+        next(file)  # the header
         return sorted(tuple(row[:2]) for row in csv.reader(file))
 
 

@@ -94,7 +94,10 @@ def convert(
     given = preprocessing_from_json(preprocessing, member) if preprocessing else None
     state = load_state(checkpoint)
     metadata = {**checkpoint.metadata, "source": f"{old.name} sha256:{checkpoint.digest}"}
-    save(state, path, member, given or checkpoint.preprocessing, metadata, dtype=dtype)
+    try:
+        save(state, path, member, given or checkpoint.preprocessing, metadata, dtype=dtype)
+    except InputError as error:  # it fits the member: load_state has seen to that
+        raise InputError(f"{error}: give --dtype keep") from error
     return read_checkpoint(path, member)
 
 

@@ -155,6 +155,13 @@ class TestOne:
 
 
 class TestImport:
+    def test_values_that_fp16_cannot_hold_are_told_with_the_way_out(
+        self, tiny: dict[str, Tensor], tmp_path: Path
+    ) -> None:
+        torch.save({**tiny, "fc.0.bias": tiny["fc.0.bias"].float() + 1e6}, tmp_path / "old.pth")
+        with pytest.raises(InputError, match=r"beyond torch\.float16: give --dtype keep"):
+            run("import", tmp_path / "old.pth", "--member", "vgg16", "--dtype", "fp16")
+
     def test_an_old_file_keeps_its_dtype(
         self, old: Path, tiny: dict[str, Tensor], tmp_path: Path
     ) -> None:
