@@ -8,7 +8,6 @@ give the poison to the next process.
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -215,9 +214,14 @@ def _connect(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and port.isdigit():  # Ray itself would look for it for minutes
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+            ours = local.speaks_grpc(host.strip("[]"), int(port), timeout=10)
         except OSError as error:
             raise InputError(f"{said} ({_first_line(error)}).") from error
+        if not ours:
+            raise InputError(
+                f"{said}: what listens there is no head of Ray's, or none without TLS. Give the "
+                "port that ray start --head told, 6379 by default; for TLS set RAY_USE_TLS=1."
+            )
     try:
         with _own_signals():
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)

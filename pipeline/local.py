@@ -213,6 +213,23 @@ def dead() -> str:
         return ""
 
 
+def speaks_grpc(host: str, port: int, timeout: float) -> bool:
+    """Whether a gRPC server, as a head of Ray's is, listens there; True where TLS hides it.
+
+    Ray itself would wait minutes for any other one. A server begins with a SETTINGS frame, its
+    type in the fourth byte (RFC 9113, sections 3.4 and 4.1). Raises OSError where nothing listens.
+    """
+    with socket.create_connection((host, port), timeout=timeout) as connection:
+        if os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):
+            return True
+        answer = b""
+        with suppress(OSError):  # it closed the connection, or waits for other words
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4)) + bytes(5))
+            while len(answer) < 4 and (more := connection.recv(4 - len(answer))):
+                answer += more
+    return answer[3:] == bytes([4])
+
+
 def head_answers() -> bool:
     """Whether the head of the cluster, or of the Ray here, takes a connection."""
     node = _attribute("ray._private.worker", "_global_node", None)

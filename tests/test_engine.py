@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from fake_work import FakeWork, shards
@@ -40,6 +42,18 @@ def run(engine: RayEngine, work: FakeWork, todo: list[Shard]) -> list[Committed]
     engine.run(work, todo, done.append)
     assert sorted(c.shard for c in done) == [s.id for s in todo]
     return done
+
+
+def test_another_server_than_rays_is_bad_input() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web:
+        Thread(target=web.serve_forever, daemon=True).start()
+        port = web.server_address[1]
+        with (
+            pytest.raises(InputError, match=f"127.0.0.1:{port}'.*is no head of Ray's.*6379"),
+            RayEngine(RayOptions(address=f"127.0.0.1:{port}")),
+        ):
+            pass
+        web.shutdown()
 
 
 def test_a_cluster_that_is_not_there_is_bad_input() -> None:

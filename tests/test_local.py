@@ -37,6 +37,17 @@ def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["RAY_AUTH_TOKEN"] == "given"
 
 
+def test_a_server_that_says_nothing_is_no_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert not local.speaks_grpc("127.0.0.1", port, timeout=0.2)
+        monkeypatch.setenv("RAY_USE_TLS", "1")
+        assert local.speaks_grpc("127.0.0.1", port, timeout=0.2)
+    with pytest.raises(OSError, match="refused"):
+        local.speaks_grpc("127.0.0.1", port, timeout=0.2)
+
+
 def test_the_guard_cleans_up_after_a_kill(tmp_path: Path) -> None:
     folder = tmp_path / "a folder"
     folder.mkdir()
