@@ -11,7 +11,7 @@ import click
 
 from . import __version__
 from .commands.options import name_variables
-from .errors import Hw1Error, InputError
+from .errors import EnvironmentFault, Hw1Error, InputError
 
 # Loaded when called for, so that `hw1 --help` never waits for torch or Ray.
 _COMMANDS = {
@@ -29,6 +29,9 @@ _BAD_PATHS = {
     errno.EPERM: "give another path, or have that one's permissions changed",
     errno.ENAMETOOLONG: "give a shorter one",
 }
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_MAKE_ROOM = "make room, and give the same command again"
 
 
 class LazyGroup(click.Group):
@@ -87,6 +90,10 @@ class LazyGroup(click.Group):
             click.echo(f"hw1: {error}", err=True)
             ctx.exit(error.exit_code)
         except OSError as error:
+            if error.errno in _FULL:  # of stdout it may be, which has no name
+                where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+                click.echo(f"hw1: {where}{error.strerror}: {_MAKE_ROOM}", err=True)
+                ctx.exit(EnvironmentFault.exit_code)
             if error.filename is None or error.errno not in _BAD_PATHS:
                 raise
             path, hint = os.fsdecode(error.filename), _BAD_PATHS[error.errno]

@@ -162,6 +162,16 @@ def test_a_job_is_done_though_its_summary_is_not_read(
     os.close(closed)
 
 
+def test_tables_that_find_a_full_disk_are_told_in_a_line(weights: Path) -> None:
+    words = [sys.executable, "-m", "hw1", "models", "--weights", weights]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 4
+    assert done.stderr.splitlines() == [
+        b"hw1: No space left on device: make room, and give the same command again"
+    ]
+
+
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(
     images: Path, weights: Path, tmp_path: Path
 ) -> None:
