@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..errors import InputError
+from ..pipeline import heap
 from ..pipeline.inference import memory_faults
 from ..pipeline.models.members import MEMBERS
 from ..weights import store
@@ -76,6 +77,7 @@ def train(recipe: Recipe, output: Path, say: Say, *, overwrite: bool = False) ->
     source = find_source(Path(recipe.data), Path(recipe.validation) if recipe.validation else None)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
+    heap.keep_freed(heap.ALL)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     lesson = (

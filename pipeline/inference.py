@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import EnvironmentFault
+from . import heap
 from .numerics import Profile
 from .preprocess import Preprocessing
 from .records import UInt8
@@ -81,7 +82,8 @@ def _exact_cudnn() -> None:
 def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile) -> Ready:
     """Make a loaded network ready to predict under a numerics profile.
 
-    Sets the process's number of torch threads, which is the actor's own, and what cuDNN may do.
+    Sets the process's number of torch threads, which is the actor's own, and what cuDNN may do,
+    and that memory is kept (see ``heap``).
     """
     import torch
 
@@ -89,6 +91,7 @@ def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile
     from .models.pack import pack
 
     _exact_cudnn()
+    heap.keep_freed()
     if profile.threads:
         torch.set_num_threads(profile.threads)
     device = torch.device(profile.device)
