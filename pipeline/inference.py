@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import EnvironmentFault
-from . import heap
 from .numerics import Profile
 from .preprocess import Preprocessing
 from .records import UInt8
@@ -82,8 +81,7 @@ def _exact_cudnn() -> None:
 def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile) -> Ready:
     """Make a loaded network ready to predict under a numerics profile.
 
-    Sets the process's number of torch threads, which is the actor's own, and what cuDNN may do,
-    and that memory is kept (see ``heap``).
+    Sets the process's number of torch threads, which is the actor's own, and what cuDNN may do.
     """
     import torch
 
@@ -91,7 +89,6 @@ def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile
     from .models.pack import pack
 
     _exact_cudnn()
-    heap.keep_freed()
     if profile.threads:
         torch.set_num_threads(profile.threads)
     device = torch.device(profile.device)

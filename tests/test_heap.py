@@ -7,7 +7,7 @@ import pytest
 _FAULTS = """
 import resource, sys
 import numpy as np
-from hw1.pipeline import heap
+from hw1.jobs.training import heap
 if sys.argv[1] == "keep":
     heap.keep_freed()
 def use():
