@@ -91,7 +91,7 @@ def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path)
     ray, inline = tmp_path / "ray", tmp_path / "inline"
     ray.mkdir()
     inline.mkdir()
-    todo = shards(40, 4)
+    todo = shards(400, 4)  # more than can be under way when the node goes
     done: list[Committed] = []
     said: list[str] = []
 
