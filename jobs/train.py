@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..pipeline.inference import memory_faults
 from ..pipeline.models.members import MEMBERS
 from ..weights import store
-from .training import heap, initial
+from .training import initial
 from .training.budget import fit_schedule
 from .training.checkpoints import BEST, HELD_OUT, STAGES, Checkpoints
 from .training.land_cover import LandCover, balanced_weights
@@ -76,7 +76,6 @@ def train(recipe: Recipe, output: Path, say: Say, *, overwrite: bool = False) ->
     source = find_source(Path(recipe.data), Path(recipe.validation) if recipe.validation else None)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    heap.keep_freed()
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     lesson = (

@@ -219,7 +219,7 @@ def _connect(address: str) -> None:
             raise InputError(f"{said} ({_first_line(error)}).") from error
         if not ours:
             raise InputError(
-                f"{said}: what listens there is no head of Ray's, or none without TLS. Give the "
+                f"{said}: what listens there doesn't speak gRPC, as a head of Ray's does. Give the "
                 "port that ray start --head told, 6379 by default; for TLS set RAY_USE_TLS=1."
             )
     try:

@@ -49,7 +49,7 @@ def test_another_server_than_rays_is_bad_input() -> None:
         Thread(target=web.serve_forever, daemon=True).start()
         port = web.server_address[1]
         with (
-            pytest.raises(InputError, match=f"127.0.0.1:{port}'.*is no head of Ray's.*6379"),
+            pytest.raises(InputError, match=f"127.0.0.1:{port}'.*doesn't speak gRPC.*6379"),
             RayEngine(RayOptions(address=f"127.0.0.1:{port}")),
         ):
             pass
