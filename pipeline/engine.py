@@ -285,14 +285,16 @@ def _place(stage: Stage, layout: Layout, placed: Iterable[_Placed]) -> _Placed:
     """Start a process beside those that are there.
 
     It holds no processor, so that no task waits for one in vain. Ray gives an actor a new process,
-    never one that has run tasks: fresh, as suspects need it.
+    never one that has run tasks: fresh, as suspects need it. A machine that has gone by then is a
+    failed start, tried again elsewhere; Ray takes "soft" of what needs no processor for "anywhere",
+    a head without processors too.
     """
     options: dict[str, Any] = {"num_cpus": 0}
     home = None
     if stage == "predict" and (gpus := layout.gpus()):
         options["num_gpus"] = gpus
     elif home := layout.home(p.home for p in placed):
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(home, soft=True)
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(home, soft=False)
     return _Placed(_PROCESS.options(**options).remote(layout.threads()), home)
 
 

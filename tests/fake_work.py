@@ -21,6 +21,9 @@ from hw1.pipeline.records import (
     Written,
 )
 
+NODE = "HW1_TEST_NODE"
+"""The variable that tells the processes of a cluster's nodes apart."""
+
 
 def shards(count: int, size: int) -> list[Shard]:
     """Shards of images 0.png, 1.png, …; the last is one image shorter."""
@@ -107,8 +110,15 @@ class Calamity:
     def hang(self) -> None:
         time.sleep(600)
 
+    def hang_once(self) -> None:
+        if self.first_time():
+            self.hang()
+
     def dawdle(self) -> None:
         time.sleep(0.1)
+
+    def sign(self) -> None:
+        (self.folder / f"{self.image}.sign").write_text(os.environ.get(NODE, ""))
 
     def fault(self) -> None:
         raise EnvironmentFault("the disk is full")
