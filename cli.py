@@ -5,6 +5,8 @@ import importlib
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -80,28 +82,40 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the group's own options: --help and --version print, and end the program."""
+        with _told(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an Hw1Error, or a path that can't be, is a line on stderr and a code."""
+        """Run a command."""
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names may be any bytes
-        try:
+        with _told(ctx):
             return super().invoke(ctx)
-        except Hw1Error as error:
-            click.echo(f"hw1: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except OSError as error:
-            if error.errno in _FULL:  # of stdout it may be, which has no name
-                where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-                click.echo(f"hw1: {where}{error.strerror}: {_MAKE_ROOM}", err=True)
-                ctx.exit(EnvironmentFault.exit_code)
-            if error.filename is None or error.errno not in _BAD_PATHS:
-                raise
-            path, hint = os.fsdecode(error.filename), _BAD_PATHS[error.errno]
-            click.echo(f"hw1: {path}: {error.strerror}: {hint}", err=True)
-            ctx.exit(InputError.exit_code)
-        except KeyboardInterrupt:
-            click.echo("hw1: interrupted", err=True)
-            ctx.exit(130)
+
+
+@contextmanager
+def _told(ctx: click.Context) -> Iterator[None]:
+    """Let an Hw1Error, or a path that can't be, be a line on stderr and a code."""
+    try:
+        yield
+    except Hw1Error as error:
+        click.echo(f"hw1: {error}", err=True)
+        ctx.exit(error.exit_code)
+    except OSError as error:
+        if error.errno in _FULL:  # of stdout it may be, which has no name
+            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+            click.echo(f"hw1: {where}{error.strerror}: {_MAKE_ROOM}", err=True)
+            ctx.exit(EnvironmentFault.exit_code)
+        if error.filename is None or error.errno not in _BAD_PATHS:
+            raise
+        path, hint = os.fsdecode(error.filename), _BAD_PATHS[error.errno]
+        click.echo(f"hw1: {path}: {error.strerror}: {hint}", err=True)
+        ctx.exit(InputError.exit_code)
+    except KeyboardInterrupt:
+        click.echo("hw1: interrupted", err=True)
+        ctx.exit(130)
 
 
 @click.group(

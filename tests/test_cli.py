@@ -162,10 +162,11 @@ def test_a_job_is_done_though_its_summary_is_not_read(
     os.close(closed)
 
 
-def test_tables_that_find_a_full_disk_are_told_in_a_line(weights: Path) -> None:
-    words = [sys.executable, "-m", "hw1", "models", "--weights", weights]
+@pytest.mark.parametrize("words", ["models", "--help", "models --help", "--version"])
+def test_what_is_printed_on_a_full_disk_is_an_error_of_a_line(words: str) -> None:
+    command = [sys.executable, "-m", "hw1", *words.split()]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 4
     assert done.stderr.splitlines() == [
         b"hw1: No space left on device: make room, and give the same command again"
