@@ -97,7 +97,7 @@ class LazyGroup(click.Group):
 
 @contextmanager
 def _told(ctx: click.Context) -> Iterator[None]:
-    """Let an Hw1Error, or a path that can't be, be a line on stderr and a code."""
+    """Let an Hw1Error, a full disk, a path that can't be, or Ctrl-C be a line and a code."""
     try:
         yield
     except Hw1Error as error:

@@ -96,7 +96,7 @@ def convert(
     metadata = {**checkpoint.metadata, "source": f"{old.name} sha256:{checkpoint.digest}"}
     try:
         save(state, path, member, given or checkpoint.preprocessing, metadata, dtype=dtype)
-    except InputError as error:  # it fits the member: load_state has seen to that
+    except InputError as error:  # it fits the member: only the dtype is too small
         raise InputError(f"{error}: give --dtype keep") from error
     return read_checkpoint(path, member)
 

@@ -60,6 +60,9 @@ HEAD_SECONDS = 20.0
 HEARTBEAT = 5.0
 """Seconds between two looks whether Ray lives: where it died it ends this process after 15."""
 
+PROBED = 3
+"""Processes that are asked what they can do before a job is given up: a machine may just leave."""
+
 NODE_DIED = "its node has died"
 """What an ActorDiedError says where the machine went with the actor; it has no field for that."""
 
@@ -133,25 +136,35 @@ class RayEngine:
     def probe(self, function: Callable[..., T], *arguments: object) -> T:
         """The function's result in a process that will predict.
 
-        Raises what it raises, or EnvironmentFault where the process ends.
+        Raises what it raises, or EnvironmentFault where several processes end, one after another.
         """
-        if not self._spares:
-            self._spares.append(_place("predict", Layout(self.options, _nodes), ()))
-        call = self._spares[0].process.probe.remote(function, arguments)
-        try:
-            while not ray.wait([call], timeout=SLOW)[0]:
-                self._status("no worker is ready to predict: it waits for a free device, or starts")
-            result: T = ray.get(call)
-        except exceptions.RayTaskError as error:
-            cause = _raised(error).error
-            raise cause or error from error
-        except exceptions.RayError as error:
-            self._spares.pop(0)
-            raise EnvironmentFault(
-                f"a process of the cluster ended as it was asked what it can do: "
-                f"{_first_line(error)}. Give the same command again."
-            ) from error
-        return result
+        layout = Layout(self.options, _nodes)
+        ended: exceptions.RayError | None = None
+        for _ in range(PROBED):
+            if not self._spares:
+                self._spares.append(_place("predict", layout, ()))
+            call = self._spares[0].process.probe.remote(function, arguments)
+            try:
+                while not ray.wait([call], timeout=SLOW)[0]:
+                    self._status(
+                        "no worker is ready to predict: it waits for a free device, or starts"
+                    )
+                result: T = ray.get(call)
+            except exceptions.RayTaskError as error:
+                cause = _raised(error).error
+                raise cause or error from error
+            except exceptions.RayError as error:
+                ended = error
+                if home := self._spares.pop(0).home:
+                    layout.avoid(home)
+            else:
+                return result
+        assert ended is not None
+        raise EnvironmentFault(
+            f"{PROBED} processes of the cluster ended as they were asked what they can do, the "
+            f"last one because: {_first_line(ended)}. Mend the machine, and give the same command "
+            "again."
+        ) from ended
 
     def run(
         self,
@@ -219,8 +232,9 @@ def _connect(address: str) -> None:
             raise InputError(f"{said} ({_first_line(error)}).") from error
         if not ours:
             raise InputError(
-                f"{said}: what listens there doesn't speak gRPC, as a head of Ray's does. Give the "
-                "port that ray start --head told, 6379 by default; for TLS set RAY_USE_TLS=1."
+                f"{said}: what listens there doesn't speak gRPC, as a head of Ray's does, or not "
+                "within 10 s. Give the port that ray start --head told, 6379 by default; for TLS "
+                "set RAY_USE_TLS=1."
             )
     try:
         with _own_signals():
@@ -286,8 +300,8 @@ def _place(stage: Stage, layout: Layout, placed: Iterable[_Placed]) -> _Placed:
 
     It holds no processor, so that no task waits for one in vain. Ray gives an actor a new process,
     never one that has run tasks: fresh, as suspects need it. A machine that has gone by then is a
-    failed start, tried again elsewhere; Ray takes "soft" of what needs no processor for "anywhere",
-    a head without processors too.
+    failed start: the next one is elsewhere. "Soft" would do that too, but of what needs no
+    processor Ray takes it for "anywhere", a head without processors too.
     """
     options: dict[str, Any] = {"num_cpus": 0}
     home = None
@@ -311,6 +325,7 @@ class _RayBackend:
         self._spares = spares
         self._workers: dict[Hashable, _Placed] = {}
         self._large: dict[Hashable, Any] = {}
+        self._starting: dict[Hashable, str | None] = {}
         self._oom_kills = local.oom_kills()
         self._looked = 0.0
         self._head_seen = self.clock()
@@ -322,7 +337,9 @@ class _RayBackend:
             placed = _place(stage, self._layout, self._workers.values())
         self._workers[placed.process] = placed
         ready = placed.process.load if stage == "predict" else placed.process.prepare
-        return placed.process, ready.remote(self._work)
+        call: Hashable = ready.remote(self._work)
+        self._starting[call] = placed.home
+        return placed.process, call
 
     def stop(self, worker: Hashable) -> None:
         ray.kill(self._workers.pop(worker).process)
@@ -361,7 +378,7 @@ class _RayBackend:
         if ready and rest:
             more, _ = ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)
             ready += more
-        return [(call, self._outcome(call)) for call in ready]
+        return [(call, self._settled(call)) for call in ready]
 
     def _require_ray(self) -> None:
         """Raise EnvironmentFault where Ray died: it will end this process without a word."""
@@ -391,6 +408,13 @@ class _RayBackend:
         small, self._large[small] = results
         return small
 
+    def _settled(self, call: Hashable) -> Any:
+        home = self._starting.pop(call, None)
+        outcome = self._outcome(call)
+        if home and isinstance(outcome, Fault):
+            self._layout.avoid(home)
+        return outcome
+
     def _outcome(self, call: Any) -> Any:
         large = self._large.pop(call, None)
         try:
@@ -408,6 +432,8 @@ class _RayBackend:
         """Who is at fault where Ray, not the work, says that something failed."""
         if isinstance(error, MISSING):
             return Fault("missing", f"{type(error).__name__}: {_first_line(error)}")
+        if isinstance(error, exceptions.ActorUnschedulableError):
+            return Fault("lost", "its machine is leaving, or has gone")
         if not isinstance(error, exceptions.WorkerCrashedError | exceptions.ActorDiedError):
             return Fault("lost", _first_line(error))
         if NODE_DIED in str(error) or getattr(error, "preempted", False):

@@ -15,6 +15,9 @@ BYTES = 1 << 30
 LOOK = 5.0
 """Seconds between two looks at what the cluster has."""
 
+AVOIDED = 60.0
+"""Seconds for which a machine where a process failed to start comes last."""
+
 Node = Mapping[str, Any]
 """A machine of the cluster that lives, as ray.nodes() describes it: NodeID, Resources."""
 
@@ -63,6 +66,7 @@ class Layout:
         self._nodes = nodes
         self._looked = -math.inf
         self._found: list[Node] = []
+        self._avoided: dict[str, float] = {}
 
     def resources(self) -> Resources:
         """What the cluster has, as of a few seconds ago. A machine counts if it has processors."""
@@ -105,10 +109,19 @@ class Layout:
         return math.floor(1e4 / predictors) / 1e4
 
     def home(self, taken: Iterable[str | None]) -> str | None:
-        """The machine for the next process: where the fewest of these are."""
+        """The machine for the next process: where the fewest of these are, and none just failed."""
         there = Counter(taken)
+        since = time.monotonic() - AVOIDED
         machines: list[str] = [node["NodeID"] for node in self._machines()]
-        return min(machines, key=lambda machine: there[machine], default=None)
+        return min(
+            machines,
+            key=lambda name: (self._avoided.get(name, -math.inf) > since, there[name]),
+            default=None,
+        )
+
+    def avoid(self, machine: str) -> None:
+        """Prefer others for a while: a process failed to start there. It may be about to leave."""
+        self._avoided[machine] = time.monotonic()
 
     def _machines(self) -> list[Node]:
         if time.monotonic() - self._looked > LOOK:

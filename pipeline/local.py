@@ -214,10 +214,11 @@ def dead() -> str:
 
 
 def speaks_grpc(host: str, port: int, timeout: float) -> bool:
-    """Whether a gRPC server, as a head of Ray's is, listens there; True where TLS hides it.
+    """Whether HTTP/2, gRPC's carrier, is spoken there in ``timeout`` s; True where TLS hides it.
 
-    Ray itself would wait minutes for any other one. A server begins with a SETTINGS frame, its
-    type in the fourth byte (RFC 9113, sections 3.4 and 4.1). Raises OSError where nothing listens.
+    Ray itself would wait minutes for any other server than a head of its own. One of HTTP/2 begins
+    with a SETTINGS frame, its type in the fourth byte (RFC 9113, sections 3.4 and 4.1). Raises
+    OSError where nothing listens.
     """
     with socket.create_connection((host, port), timeout=timeout) as connection:
         if os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):

@@ -27,6 +27,7 @@ class Cluster:
     """A head without processors, and nodes of one processor each, which can be killed."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._nodes: list[subprocess.Popen[str]] = []
         head = ["--head", "--port=0", "--num-cpus=0", "--include-dashboard=false"]
         self.address = self._start(*head, f"--temp-dir={folder}")
@@ -45,19 +46,19 @@ class Cluster:
     def kill_head(self) -> None:
         """Kill what knows the nodes. The head's raylet stays, as if it were another node's."""
         os.kill(self._nodes[0].pid, signal.SIGSTOP)  # or "ray start --block" ends it, too
-        servers = [
-            pid
-            for pid in self._processes(0)
-            if "gcs_server" in Path(f"/proc/{pid}/comm").read_text()
-        ]
+        servers = [pid for pid in self._processes(0) if _runs(pid, "gcs_server")]
         assert servers
         for pid in servers:
             _kill(pid)
 
+    def _name(self, node: int) -> str:
+        """What its processes are told by, from those of other clusters too."""
+        return f"{self._folder.name}-{node}"
+
     def _processes(self, node: int) -> list[int]:
         """The node's processes, as their environment tells."""
         found = []
-        mark = f"{NODE}={node}\0".encode()
+        mark = f"{NODE}={self._name(node)}\0".encode()
         for environment in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
                 if mark in environment.read_bytes():
@@ -74,7 +75,7 @@ class Cluster:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words]
         node = subprocess.Popen(
             [*command, "--disable-usage-stats"],
-            env={**os.environ, NODE: str(len(self._nodes))},
+            env={**os.environ, NODE: self._name(len(self._nodes))},
             start_new_session=True,  # a process group, for kill
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -95,6 +96,12 @@ class Cluster:
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def _runs(pid: int, program: str) -> bool:
+    with contextlib.suppress(OSError):
+        return program in Path(f"/proc/{pid}/comm").read_text()
+    return False
 
 
 @pytest.fixture
@@ -118,8 +125,12 @@ def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path)
     said: list[str] = []
 
     def replace_node() -> None:
-        while not (ray / "30.png.mark").exists():  # until then nothing is under way for sure
+        for _ in range(600):  # until then nothing is under way for sure
+            if (ray / "30.png.mark").exists():
+                break
             time.sleep(0.1)
+        else:
+            raise AssertionError("the image that hangs was not begun")
         cluster.add()
         cluster.kill(1)
 
@@ -139,9 +150,10 @@ def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path)
         assert (ray / f"{got.shard}.txt").read_bytes() == (inline / f"{got.shard}.txt").read_bytes()
     lost = "predict of '28.png' to '31.png' failed and is tried again: "
     assert any(line.startswith(lost) for line in said), "\n".join(said)
-    assert (ray / "29.png.sign").read_text() == "2"
+    signs = {sign.stem: sign.read_text().rpartition("-")[2] for sign in ray.glob("*.sign")}
+    assert signs["29.png"] == "2"
     # Actors hold no processor, and the head has none: they belong beside the others, all the same.
-    assert {sign.read_text() for sign in ray.glob("*.sign")} <= {"1", "2"}
+    assert set(signs.values()) <= {"1", "2"}
 
 
 PROGRAM = """

@@ -1,6 +1,7 @@
 """hw1 models: the list, one member, and import, through the command line."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +162,17 @@ class TestImport:
         torch.save({**tiny, "fc.0.bias": tiny["fc.0.bias"].float() + 1e6}, tmp_path / "old.pth")
         with pytest.raises(InputError, match=r"beyond torch\.float16: give --dtype keep"):
             run("import", tmp_path / "old.pth", "--member", "vgg16", "--dtype", "fp16")
+
+    def test_values_that_are_none_are_told_without_a_way_that_leads_nowhere(
+        self, tiny: dict[str, Tensor], tmp_path: Path
+    ) -> None:
+        torch.save({**tiny, "fc.0.bias": tiny["fc.0.bias"] * math.nan}, tmp_path / "old.pth")
+        with pytest.raises(
+            InputError, match=r"old\.pth: values in fc\.0\.bias aren't finite"
+        ) as told:
+            run("import", tmp_path / "old.pth", "--member", "vgg16", "--dtype", "fp16")
+        assert "keep" not in str(told.value)
+        assert not (tmp_path / "vgg16.safetensors").exists()
 
     def test_an_old_file_keeps_its_dtype(
         self, old: Path, tiny: dict[str, Tensor], tmp_path: Path

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from fake_work import FakeWork, shards
+from fake_work import Calamity, FakeWork, shards
 
 from hw1.errors import EnvironmentFault, InputError
 from hw1.pipeline.engine import RayEngine, RayOptions
@@ -221,7 +221,8 @@ def test_a_process_is_probed(engine: RayEngine, tmp_path: Path) -> None:
     assert engine.probe(os.getenv, "OMP_NUM_THREADS") == "1"
     with pytest.raises(FileNotFoundError, match="nowhere"):
         engine.probe(os.stat, tmp_path / "nowhere")
-    with pytest.raises(EnvironmentFault, match="a process of the cluster ended"):
+    assert engine.probe(Calamity(tmp_path, "x").crash_once) is None  # asked of another one
+    with pytest.raises(EnvironmentFault, match="3 processes of the cluster ended"):
         engine.probe(os._exit, 1)
 
 
@@ -247,7 +248,7 @@ except KeyboardInterrupt:
 
 
 def family(pid: int) -> set[int]:
-    """The process and what descends from it. (Ray's processes overwrite their environment.)"""
+    """The process and what descends from it."""
     parents = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

@@ -55,6 +55,20 @@ def test_a_process_goes_where_the_fewest_are() -> None:
     assert Layout(RayOptions(), list).home([]) is None
 
 
+def test_a_machine_where_a_start_failed_comes_last_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    planned = Layout(RayOptions(), lambda: CLUSTER)
+    planned.avoid("a")
+    assert planned.home(["b", "b"]) == "b"
+    planned.avoid("b")
+    assert planned.home(["a", "b", "b"]) == "a"
+    now = 61.0
+    assert planned.home(["b"]) == "a"
+
+
 def test_what_comes_is_seen_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = list(LAPTOP)
     planned = Layout(RayOptions(), lambda: nodes)

@@ -30,9 +30,7 @@ def fit(state: Mapping[str, Tensor], member: str, source: object) -> nn.Module:
     for name in layout(member):
         if name.endswith(_COUNTER):
             whole.setdefault(name, torch.tensor(0))
-    for name, tensor in whole.items():
-        if not _finite(tensor):
-            raise InputError(f"{source}: values in {name} aren't finite: the file can't be used")
+    require_finite(whole, source)
     network.load_state_dict(whole, assign=True)
     return network.eval()
 
@@ -57,6 +55,13 @@ def check(state: Mapping[str, Tensor], member: str, source: object) -> None:
     for name, tensor in state.items():
         if not name.endswith(_COUNTER) and not tensor.is_floating_point():
             raise InputError(f"{source}: {name} holds {tensor.dtype}, expected floating point")
+
+
+def require_finite(state: Mapping[str, Tensor], source: object) -> None:
+    """Raise InputError where a value is not a number, or infinite."""
+    for name, tensor in state.items():
+        if not _finite(tensor):
+            raise InputError(f"{source}: values in {name} aren't finite: the file can't be used")
 
 
 def cast(state: Mapping[str, Tensor], dtype: torch.dtype, source: object) -> dict[str, Tensor]:

@@ -167,10 +167,11 @@ def load_state(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
 
     Raises InputError as `load` does.
     """
-    from .fit import check
+    from .fit import check, require_finite
 
     state = _verified(checkpoint)
     check(state, checkpoint.member, checkpoint.path)
+    require_finite(state, checkpoint.path)
     return state
 
 
