@@ -42,7 +42,8 @@ _OPTIONS: list[Decorator] = [
     click.option(
         "--epoch-images",
         type=click.IntRange(1),
-        help="End an epoch after so many, for a kill to lose less: give more --epochs.",
+        help="Images in an epoch: fewer, for a kill to lose less, or those of several passes, to "
+        "write a state less often.  [default: all, once]",
     ),
     click.option(
         "--budget",
@@ -94,7 +95,7 @@ def epochs(default: int) -> Decorator:
     return click.option(
         "--epochs",
         type=click.IntRange(1),
-        help="Passes over the images; with --epoch-images, over so many of them each.  "
+        help="Passes over the images; with --epoch-images, over so many images each.  "
         f"[default: {default}]",
     )
 

@@ -208,14 +208,15 @@ def _land_cover(recipe: Recipe, source: Source, say: Say) -> LandCover:
     train, apart = load_tiles(source.train, warn=say, tick=tick).split(recipe.holdout)
     _check_crops(recipe, train)
     validation = load_tiles(source.validation, warn=say, tick=tick) if source.validation else None
+    device = torch.device(recipe.device)
     return LandCover(
-        train=train,
+        train=train.near(device),
         held_out=apart,
         validation=validation,
         crop=recipe.crop,
         colours=recipe.colours,
         preprocessing=recipe.preprocessing,
-        device=torch.device(recipe.device),
+        device=device,
         class_weights=balanced_weights(train.masks).to(recipe.device),
     )
 

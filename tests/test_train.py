@@ -129,8 +129,27 @@ def test_segmenters_learn_too(tiles: Path, tmp_path: Path) -> None:
     assert Store(tmp_path / "run").checkpoint("fcn8s").preprocessing.scale == 0.5
 
 
-def test_growing_crops_and_short_epochs(tiles: Path, tmp_path: Path) -> None:
-    recipe = tiny.segment_recipe(tiles, size=64, size_from=32, epochs=4, epoch_images=8)
+def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
+    from hw1.jobs.training.loop import _Losses
+
+    losses = _Losses(tiny.recipe(Path()), 7)
+    for loss in (1.0, 3.0):
+        losses.add(torch.tensor(loss))
+    assert losses.mean() == 2
+    losses.add(torch.tensor(5.0))
+    assert losses.mean() == 3
+    losses.add(torch.tensor(float("nan")))  # of step 10
+    with pytest.raises(InputError, match="the loss is nan at step 10: training has diverged"):
+        losses.add(torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(("epochs", "epoch_images"), [(4, 8), (1, 32)])
+def test_growing_crops_and_epochs_of_any_length(
+    tiles: Path, tmp_path: Path, epochs: int, epoch_images: int
+) -> None:
+    recipe = tiny.segment_recipe(
+        tiles, size=64, size_from=32, epochs=epochs, epoch_images=epoch_images
+    )
     sides: list[int] = []
     seen: list[int] = []
     batch = LandCover.batch
@@ -148,7 +167,7 @@ def test_growing_crops_and_short_epochs(tiles: Path, tmp_path: Path) -> None:
         patch.setattr(LandCover, "batch", watched)
         assert run(recipe, tmp_path / "run").steps == 8
     assert sides == [32] * 4 + [64] * 4
-    # Two epochs are a pass over the 16 tiles, each in an order of its own.
+    # Two passes over the 16 tiles, each in an order of its own.
     first, second = seen[:16], seen[16:]
     assert sorted(first) == sorted(second) == list(range(16))
     assert first != second
@@ -193,6 +212,7 @@ def test_a_diverged_run_stops(photos: Path, tmp_path: Path) -> None:
     recipe = tiny.recipe(photos, lr=1e30)
     with pytest.raises(InputError, match=r"the loss is (nan|inf) at step .*lower --lr than 1e\+30"):
         run(recipe, tmp_path)
+    assert state(tmp_path)["step"] == 0  # what was before the epoch is kept
     # Where no step follows, it is seen when the weights are saved.
     recipe = tiny.recipe(photos, lr=1e30, batch_size=75, epochs=1)
     with pytest.raises(InputError, match=r"values beyond torch.float16: training has diverged"):

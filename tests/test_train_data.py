@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 import tiny_training as tiny
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from hw1.errors import InputError
@@ -227,6 +230,31 @@ def test_weights_do_not_make_rare_classes_likelier() -> None:
     chances = logits.detach().flatten().softmax(0)
     assert chances[1] / chances[4] == pytest.approx(7, rel=0.01)
     assert chances[[0, 2, 3, 5, 6]].max() < 0.01
+
+
+@given(st.integers(0, 10_000), st.integers(1, 7))
+def test_the_losses_are_those_of_their_formulas(seed: int, classes: int) -> None:
+    from hw1.jobs.training.land_cover import balanced_cross_entropy, soft_jaccard_loss
+
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 7, 4, 4, generator=generator)
+    targets = torch.randint(0, classes, (2, 4, 4), generator=generator)
+    targets[torch.rand(2, 4, 4, generator=generator) < 0.3] = IGNORED
+    targets[0, 0, 0] = 0
+    weights = torch.rand(7, generator=generator) + 0.1
+    expected = F.cross_entropy(
+        logits + weights.log().view(-1, 1, 1), targets, weights, ignore_index=IGNORED
+    )
+    assert float(balanced_cross_entropy(logits, targets, weights)) == pytest.approx(
+        float(expected), rel=1e-5
+    )
+    guess = logits.softmax(1).movedim(1, 3)[targets != IGNORED]
+    truth = F.one_hot(targets[targets != IGNORED], 7)
+    both = (guess * truth).sum(0)
+    ious = [float(b / u) for b, u in zip(both, (guess + truth).sum(0) - both, strict=True) if b]
+    assert float(soft_jaccard_loss(logits, targets)) == pytest.approx(
+        1 - sum(ious) / len(ious), abs=1e-5
+    )
 
 
 def test_rare_classes_weigh_more() -> None:

@@ -122,7 +122,7 @@ def kill_before(step: int) -> None:
 
     train_step = Loop.train_step
 
-    def dying(self: Loop, indices: list[int], generator: torch.Generator) -> float:
+    def dying(self: Loop, indices: list[int], generator: torch.Generator) -> torch.Tensor:
         if self.step == step:
             os.kill(os.getpid(), signal.SIGKILL)
         return train_step(self, indices, generator)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from .device import send
+
 Mix = Literal["none", "mixup", "cutmix"]
 MIXED = 0.5
 """The share of batches that are mixed: all of them would never show what is to be scored."""
@@ -23,7 +25,7 @@ def _colours(images: Tensor, generator: Generator, strength: float) -> Tensor:
     """Change each image's brightness and contrast by up to ``strength``; float (N, 3, H, W)."""
     n, device = len(images), images.device
     factors = [
-        _uniform(generator, n, 1 - strength, 1 + strength).view(-1, 1, 1, 1).to(device)
+        send(_uniform(generator, n, 1 - strength, 1 + strength).view(-1, 1, 1, 1), device)
         for _ in range(2)
     ]
     mean = images.mean((1, 2, 3), keepdim=True)
@@ -37,9 +39,9 @@ def _light(images: Tensor, generator: Generator, strength: float) -> Tensor:
     """
     n, device = len(images), images.device
     grey = images.mean(1, keepdim=True)
-    saturation = _uniform(generator, n, 1 - strength, 1 + strength).view(-1, 1, 1, 1).to(device)
+    saturation = send(_uniform(generator, n, 1 - strength, 1 + strength).view(-1, 1, 1, 1), device)
     least, most = 1 - strength / 5, 1 + strength / 5
-    tint = _uniform(generator, 3 * n, least, most).view(-1, 3, 1, 1).to(device)
+    tint = send(_uniform(generator, 3 * n, least, most).view(-1, 3, 1, 1), device)
     return ((images - grey) * saturation + grey) * tint
 
 
@@ -50,7 +52,7 @@ def photos(images: Tensor, side: int, generator: Generator) -> Tensor:
     of e^±0.3, brighter or darker and of another contrast by up to a fifth.
     """
     n, device = len(images), images.device
-    flipped = (torch.rand(n, generator=generator) < 0.5).view(-1, 1, 1, 1).to(device)
+    flipped = send((torch.rand(n, generator=generator) < 0.5).view(-1, 1, 1, 1), device)
     images = torch.where(flipped, images.flip(3), images)
     scale = _uniform(generator, n, 0.6, 1.1).sqrt()
     aspect = _uniform(generator, n, -0.15, 0.15).exp()
@@ -58,7 +60,7 @@ def photos(images: Tensor, side: int, generator: Generator) -> Tensor:
     for axis, extent in enumerate((scale * aspect, scale / aspect)):
         affine[:, axis, axis] = extent
         affine[:, axis, 2] = _uniform(generator, n, -1, 1) * (1 - extent).abs()
-    grid = F.affine_grid(affine, [n, 3, side, side], align_corners=False).to(device)
+    grid = F.affine_grid(send(affine, device), [n, 3, side, side], align_corners=False)
     crops = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
     return _colours(crops, generator, 0.2)
 
@@ -115,7 +117,7 @@ def mix(images: Tensor, targets: Tensor, how: Mix, generator: Generator) -> tupl
     if how == "none" or float(torch.rand((), generator=generator)) >= MIXED:
         return images, targets
     n, _, height, width = images.shape
-    other = torch.randperm(n, generator=generator).to(images.device)
+    other = send(torch.randperm(n, generator=generator), images.device)
     if how == "mixup":
         share = _beta(0.2, generator)
         images = share * images + (1 - share) * images[other]

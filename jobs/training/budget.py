@@ -10,7 +10,8 @@ from .lesson import Part
 from .loop import Loop
 from .schedule import fit
 
-_MEASURED = 3
+_MEASURED_SECONDS = 0.5
+_MEASURED_STEPS = 2
 
 
 def fit_schedule(loop: Loop, minutes: float) -> None:
@@ -47,10 +48,13 @@ def _step_seconds(loop: Loop, share: float) -> float:
     generator = Generator().manual_seed(0)
     count = min(loop.recipe.batch_size, len(loop.lesson))
     indices = torch.randperm(len(loop.lesson), generator=generator)[:count].tolist()
-    loop.train_step(indices, generator)
+    float(loop.train_step(indices, generator))
     began = time.monotonic()
-    for _ in range(_MEASURED - 1):
-        loop.train_step(indices, generator)
-    if loop.device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.monotonic() - began) / (_MEASURED - 1)
+    steps, seconds = 0, 0.0
+    while steps < _MEASURED_STEPS or seconds < _MEASURED_SECONDS:
+        for _ in range(_MEASURED_STEPS):
+            loss = loop.train_step(indices, generator)
+        float(loss)  # waits for a GPU
+        steps += _MEASURED_STEPS
+        seconds = time.monotonic() - began
+    return seconds / steps

@@ -13,8 +13,12 @@ from ...pipeline.preprocess import Preprocessing
 from ...pipeline.tiles import evened, segment_image
 from ..metrics import count_pixels, land_scores, mean, pixel_accuracy
 from . import augment
+from .device import send
 from .lesson import Part, digests_of, normalise
 from .tiles import IGNORED, Tiles, mask_name
+
+_TINY = 1e-12
+"""In place of a 0 that is to be divided by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +57,21 @@ class LandCover:
     ) -> tuple[Tensor, Tensor]:
         """See Lesson; targets are int64 (N, side, side)."""
         images, classes = augment.tiles(
-            [self.train.images[i].to(self.device) for i in indices],
-            [self.train.masks[i].to(self.device) for i in indices],
+            [send(self.train.images[i], self.device) for i in indices],
+            [send(self.train.masks[i], self.device) for i in indices],
             self.crop,
             side,
             generator,
             self.colours,
         )
-        classes[classes >= UNKNOWN] = IGNORED
+        classes = classes.masked_fill(classes >= UNKNOWN, IGNORED)
         return normalise(images, self.preprocessing), classes
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Balanced cross entropy, and half of one minus the soft IoU of the batch's classes."""
-        if bool((targets == IGNORED).all()):
-            return logits.sum() * 0.0  # cross entropy would be 0 / 0
+        """Balanced cross entropy, and half of one minus the soft IoU of the batch's classes.
+
+        0 where no target is a class.
+        """
         logits = evened(logits, self.preprocessing.cell)
         entropy = balanced_cross_entropy(logits, targets, self.class_weights)
         return entropy + 0.5 * soft_jaccard_loss(logits, targets)
@@ -114,17 +119,20 @@ def balanced_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
     Weights w alone teach softmax(logits) to be w · p over its sum, p the classes' chances, and so
     to see rare classes where there are none. Here the logits plus log w are taught that, so the
     logits stay those of p (as in Menon et al. 2021, "Long-tail learning via logit adjustment").
-    At least one target must be a class.
+    The mean over the pixels, by weight; 0 where no target is a class.
     """
     shift = weights.where(weights > 0, 1.0).log().view(-1, 1, 1)
-    return F.cross_entropy(logits + shift, targets, weights, ignore_index=IGNORED)
+    known = targets != IGNORED
+    weight = (weights[targets.where(known, 0)] * known).sum()
+    total = F.cross_entropy(logits + shift, targets, weights, ignore_index=IGNORED, reduction="sum")
+    return total / weight.clamp(min=_TINY)
 
 
 def soft_jaccard_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """1 - the mean IoU of probabilities and truth over the batch's pixels and its classes.
 
     The score itself, made smooth (Rahman & Wang 2016): cross entropy alone counts pixels, and so
-    cares for the common classes. At least one target must be a class.
+    cares for the common classes. 0 where no target is a class.
     """
     known = (targets != IGNORED).unsqueeze(1)
     labels = targets.where(known[:, 0], 0)
@@ -133,4 +141,7 @@ def soft_jaccard_loss(logits: Tensor, targets: Tensor) -> Tensor:
     both = (guess * truth).sum((0, 2, 3))
     present = truth.sum((0, 2, 3)) > 0
     union = (guess + truth).sum((0, 2, 3)) - both
-    return 1 - (both[present] / union[present]).mean()
+    # Not both[present]: a GPU would have to say how many these are, and be waited for.
+    ious = (both / union.clamp(min=_TINY)) * present
+    classes = present.sum()
+    return classes.clamp(max=1) - ious.sum() / classes.clamp(min=1)

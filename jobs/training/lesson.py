@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ...pipeline.preprocess import Preprocessing
+from .device import send
 
 Part = Literal["held-out", "validation"]
 
@@ -61,6 +62,8 @@ def digests_of(train: _Images, held_out: _Images, validation: _Images | None) ->
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Pixels (N, 3, H, W), 0 to 255, as float32 less the mean, over the deviation."""
-    mean = torch.tensor(preprocessing.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=images.device).view(1, 3, 1, 1)
+    mean, std = (
+        send(torch.tensor(values).view(1, 3, 1, 1), images.device)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
     return (images.float() / 255 - mean) / std

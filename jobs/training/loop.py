@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from ...errors import InputError
 from . import optimise
@@ -22,7 +22,7 @@ from .state import write_state
 from .winograd import train_fast, use_winograd
 
 LOG_SECONDS = 30.0
-TRAINER = 4
+TRAINER = 5
 """Raised where the same recipe comes to train otherwise, or has other words: no run is of two."""
 _PASSES = 50_000
 """Behind the epochs' seeds come those of the passes over the images."""
@@ -36,6 +36,40 @@ def require_same_run(state: Mapping[str, Any], recipe: Recipe, output: Path) -> 
             "version, give another --output, or --overwrite"
         )
     recipe.require_same(state["recipe"], output)
+
+
+class _Losses:
+    """The losses of an epoch's steps, each looked at when the next one is there.
+
+    By then a GPU has the next step to do. Raises InputError for a loss that is no number.
+    """
+
+    def __init__(self, recipe: Recipe, first: int) -> None:
+        self._recipe, self._first = recipe, first
+        self._known = torch.zeros((), dtype=torch.float64)
+        self._count = 0
+        self._latest: Tensor | None = None
+
+    def add(self, loss: Tensor) -> None:
+        """Take the next step's loss, and look at the one before."""
+        self._look()
+        self._latest = loss
+
+    def mean(self) -> float:
+        """The mean of all, the latest among them."""
+        self._look()
+        return self._known.item() / self._count
+
+    def _look(self) -> None:
+        if self._latest is None:
+            return
+        value = float(self._latest)
+        if not math.isfinite(value):
+            step = self._first + self._count
+            raise self._recipe.diverged(f"the loss is {value} at step {step}")
+        self._known += value
+        self._count += 1
+        self._latest = None
 
 
 @dataclass
@@ -133,21 +167,22 @@ class Loop:
         torch.manual_seed(seed)  # dropout draws from the global generator
         first, end = self.step, self.schedule.epoch_end(self.epoch)
         self._train_mode()
-        losses = torch.zeros((), dtype=torch.float64)
+        losses = _Losses(self.recipe, first)
         said = began
         seen = 0
         while self.step < end:
             images = self._images()
-            losses += self.train_step(images, generator)
+            losses.add(self.train_step(images, generator))
             seen += len(images)
             self.step += 1
             optimise.average(self.ema, self.network, self.step)
             if time.monotonic() - said > LOG_SECONDS:
                 said = time.monotonic()
-                self._say_progress(losses.item() / (self.step - first), first, seen, said - began)
+                self._say_progress(losses.mean(), first, seen, said - began)
+        loss = losses.mean()
         trained = time.monotonic() - began
         self.epoch += 1
-        self._finish_epoch(losses.item() / (end - first), seen, trained)
+        self._finish_epoch(loss, seen, trained)
 
     def _images(self) -> list[int]:
         """The images of the step to come: every pass over all of them has an order of its own.
@@ -161,8 +196,11 @@ class Loop:
             self.order = number, torch.randperm(len(self.lesson), generator=generator).tolist()
         return self.order[1][position * size : (position + 1) * size]
 
-    def train_step(self, indices: list[int], generator: Generator) -> float:
-        """One step on those images; returns the loss. Raises InputError where it's no number."""
+    def train_step(self, indices: list[int], generator: Generator) -> Tensor:
+        """One step on those images; returns the loss, a scalar on the device.
+
+        Nothing here waits for a GPU, so that it is never without work.
+        """
         progress = self.schedule.progress(self.step)
         optimise.set_rate(self.optimizer, learning_rate(self.recipe, progress))
         inputs, targets = self.lesson.batch(indices, side(self.recipe, progress), generator)
@@ -171,16 +209,13 @@ class Loop:
         with self._autocast():
             logits = self.network(inputs)
         loss = self.lesson.loss(logits.float(), targets)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise self.recipe.diverged(f"the loss is {value} at step {self.step}")
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), optimise.CLIP)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return value
+        return loss.detach()
 
     def _finish_epoch(self, loss: float, images: int, seconds: float) -> None:
         part: Part = "held-out" if self.lesson.has("held-out") else "validation"

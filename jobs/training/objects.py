@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from ...pipeline.models.classifiers import CLASSES
 from ...pipeline.preprocess import Preprocessing
 from . import augment
+from .device import send
 from .lesson import Part, digests_of, normalise
 from .photos import Photos
 
@@ -78,8 +79,8 @@ class Objects:
     ) -> tuple[Tensor, Tensor]:
         """See Lesson; targets are probabilities (N, 50), the teacher's (N, 50) behind them."""
         positions = torch.as_tensor(indices)
-        pixels = augment.photos(self.train.images[positions].to(self.device), side, generator)
-        targets = F.one_hot(self.train.labels[positions], CLASSES).float().to(self.device)
+        pixels = augment.photos(send(self.train.images[positions], self.device), side, generator)
+        targets = send(F.one_hot(self.train.labels[positions], CLASSES).float(), self.device)
         pixels, targets = augment.mix(pixels, targets, self.mix, generator)
         if self.teacher is not None:
             targets = torch.cat([targets, self.teacher.opinion(pixels)], 1)

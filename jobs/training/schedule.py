@@ -28,8 +28,12 @@ class Schedule:
 
 
 def plan(recipe: Recipe, images: int) -> Schedule:
-    """The schedule of ``recipe.epochs`` epochs over so many images; incomplete batches are cut."""
-    epoch_steps = max(1, min(recipe.epoch_images or images, images) // recipe.batch_size)
+    """The schedule of ``recipe.epochs`` epochs; incomplete batches are cut.
+
+    An epoch is a pass over the ``images``, or ends after ``recipe.epoch_images``, be that within a
+    pass or after several.
+    """
+    epoch_steps = max(1, (recipe.epoch_images or images) // recipe.batch_size)
     return Schedule(recipe.epochs * epoch_steps, epoch_steps)
 
 

@@ -11,6 +11,7 @@ from ...errors import InputError
 from ...pipeline.formats import SUFFIXES
 from ...pipeline.palette import FOREIGN, NAMES, UNKNOWN
 from ..maskfile import read_mask
+from .device import fits
 from .pixels import listing, read_pixels
 from .source import fingerprint, held_out
 
@@ -35,6 +36,13 @@ class Tiles:
         """All but ``holdout`` tiles, and these: the same ones whatever the run's seed."""
         kept, apart = held_out(len(self), holdout)
         return self._subset(kept), self._subset(apart)
+
+    def near(self, device: torch.device) -> "Tiles":
+        """The same tiles, on the device where that is a GPU with room enough for them."""
+        if not fits([*self.images, *self.masks], device):
+            return self
+        images = [image.to(device) for image in self.images]
+        return Tiles(self.names, images, [mask.to(device) for mask in self.masks], self.digest)
 
     def _subset(self, positions: list[int]) -> "Tiles":
         return Tiles(
