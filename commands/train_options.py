@@ -95,7 +95,7 @@ def epochs(default: int) -> Decorator:
     return click.option(
         "--epochs",
         type=click.IntRange(1),
-        help="Passes over the images; with --epoch-images, over so many images each.  "
+        help="Passes over the images; with --epoch-images, epochs of so many each.  "
         f"[default: {default}]",
     )
 

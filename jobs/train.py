@@ -83,7 +83,7 @@ def train(recipe: Recipe, output: Path, say: Say, *, overwrite: bool = False) ->
     )
     with hold(output), memory_faults("give a smaller --batch-size or --size"):
         checkpoints.sweep()
-        loop = _loop(recipe, lesson, output, say, resume=not overwrite)
+        loop = _loop(recipe, lesson.near(), output, say, resume=not overwrite)
         if overwrite:
             checkpoints.clear()
         if apart := lesson.held_out_files:
@@ -208,15 +208,14 @@ def _land_cover(recipe: Recipe, source: Source, say: Say) -> LandCover:
     train, apart = load_tiles(source.train, warn=say, tick=tick).split(recipe.holdout)
     _check_crops(recipe, train)
     validation = load_tiles(source.validation, warn=say, tick=tick) if source.validation else None
-    device = torch.device(recipe.device)
     return LandCover(
-        train=train.near(device),
+        train=train,
         held_out=apart,
         validation=validation,
         crop=recipe.crop,
         colours=recipe.colours,
         preprocessing=recipe.preprocessing,
-        device=device,
+        device=torch.device(recipe.device),
         class_weights=balanced_weights(train.masks).to(recipe.device),
     )
 

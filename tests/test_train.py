@@ -219,6 +219,17 @@ def test_a_diverged_run_stops(photos: Path, tmp_path: Path) -> None:
         run(recipe, tmp_path / "other")
 
 
+def test_no_epoch_of_a_diverged_run_is_kept(photos: Path, tmp_path: Path) -> None:
+    # Of the 8 epochs the first, the fourth and the last one write a checkpoint, and the best.
+    recipe = tiny.recipe(photos, lr=1e30, epochs=8, epoch_images=10, batch_size=10, holdout=10)
+    with pytest.raises(InputError, match="training has diverged"):
+        run(recipe, tmp_path)
+    kept = state(tmp_path)
+    for part in (kept["network"], kept["ema"]):
+        assert all(bool(value.isfinite().all()) for value in part.values())
+        assert max(float(value.abs().max()) for value in part.values()) < 65_504
+
+
 def test_held_out_files_are_named(photos: Path, tiles: Path, tmp_path: Path) -> None:
     run(tiny.recipe(photos, epochs=1, holdout=5), tmp_path / "photos")
     names = (tmp_path / "photos" / "held_out.txt").read_text().splitlines()
@@ -316,6 +327,21 @@ def test_a_budget_sets_the_schedule_once(photos: Path, tmp_path: Path) -> None:
     assert "--budget 0.01" in report.recipe
     assert "--epochs" not in report.recipe
     assert run(recipe, tmp_path).steps == report.steps
+
+
+def test_measuring_leaves_the_scaler_of_fp16_as_it_was(photos: Path, tmp_path: Path) -> None:
+    scales: list[float] = []
+
+    def stop(self: loop.Loop) -> None:
+        scales.append(self.scaler.get_scale())
+        raise KeyboardInterrupt
+
+    recipe = tiny.recipe(photos, precision="fp16", lr=1000.0, budget=1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Loop, "run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, tmp_path)
+    assert scales == [65_536]
 
 
 def test_measuring_changes_no_weights(photos: Path, tmp_path: Path) -> None:

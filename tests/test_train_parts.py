@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hw1.errors import InputError
 from hw1.jobs.training import augment, grow, initial
+from hw1.jobs.training.device import fits
 from hw1.jobs.training.history import History
 from hw1.jobs.training.schedule import Schedule, fit, learning_rate, plan, side
 from hw1.jobs.training.winograd import train_fast, use_winograd
@@ -67,11 +68,26 @@ def test_every_epoch_has_a_step_and_the_last_one_ends_the_schedule(
     assert schedule.epochs == epochs
     assert ends == sorted(set(ends))
     assert ends[-1] == schedule.steps
+    # As many images as asked for, or as there are, but for a batch that would be incomplete.
+    step_images = min(batch, images)
+    assert 0 <= epoch_images - schedule.epoch_steps * step_images < step_images or (
+        schedule.epoch_steps == 1 and epoch_images < step_images
+    )
 
 
 def test_a_budget_counts_steps_and_scoring() -> None:
     assert fit(Schedule(1000, 100), 10, 1.0, 20.0) == Schedule(500, 100)
     assert fit(Schedule(1000, 100), 0.001, 1.0, 0.0) == Schedule(1, 100)
+
+
+def test_tiles_go_to_a_gpu_where_they_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = [torch.zeros(3, 10, 10, dtype=torch.uint8)] * 4  # 1,200 bytes
+    assert not fits(tiles, torch.device("cpu"))
+    free = 4_800
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    assert fits(tiles, torch.device("cuda"))
+    free = 4_799
+    assert not fits(tiles, torch.device("cuda"))
 
 
 # Augmentation

@@ -8,11 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from ...errors import InputError
 from ...pipeline.durable import sweep
 from ...weights import store
+from ...weights.fit import cast
 from .history import History
 from .recipe import Recipe
 from .state import read_state
@@ -40,8 +42,12 @@ class Checkpoints:
     def keep(self, network: nn.Module, epochs: int, history: History) -> None:
         """Save the weights after the history's last epoch, of ``epochs``, for each stage it is.
 
-        Raises InputError for weights that fp16 can't hold.
+        Raises InputError for weights that fp16 can't hold, be they saved or not.
         """
+        try:
+            cast(network.state_dict(), torch.float16, self.path(BEST))
+        except InputError as error:
+            raise self.recipe.diverged(str(error)) from error
         epoch = len(history.rows)
         due = {"early": math.ceil(epochs / 10), "middle": math.ceil(epochs / 2), "final": epochs}
         stages = [stage for stage in STAGES if due[stage] == epoch]
@@ -56,10 +62,7 @@ class Checkpoints:
         }
         member, preprocessing = self.recipe.member, self.recipe.preprocessing
         for stage in stages:
-            try:
-                store.save(network, self.path(stage), member, preprocessing, about)
-            except InputError as error:  # beyond what fp16 holds
-                raise self.recipe.diverged(str(error)) from error
+            store.save(network, self.path(stage), member, preprocessing, about)
 
     def read(self, stage: str) -> store.Checkpoint:
         """A stage's checkpoint."""

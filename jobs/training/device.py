@@ -15,6 +15,26 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
+class OnItsWay:
+    """A scalar that the device computes; to read it waits for that, not for what comes after.
+
+    Of a GPU's tensor ``float`` would wait until the GPU has done all that it was given since.
+    """
+
+    def __init__(self, scalar: Tensor) -> None:
+        self._value = scalar.to("cpu", non_blocking=True)
+        self._there: torch.cuda.Event | None = None
+        if scalar.is_cuda:
+            self._there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._there.record()
+
+    def read(self) -> float:
+        """The value, as soon as it's there."""
+        if self._there is not None:
+            self._there.synchronize()
+        return float(self._value)
+
+
 def fits(tensors: list[Tensor], device: torch.device) -> bool:
     """Whether the device is a GPU on which there is room for these beside the network's work."""
     if device.type != "cuda":

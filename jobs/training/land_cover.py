@@ -1,7 +1,7 @@
 """The segmenters' lesson: tiles and masks, scored by mIoU."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,6 +51,10 @@ class LandCover:
     def held_out_files(self) -> list[str]:
         """See Lesson: tiles and masks."""
         return [name for tile in self.held_out.names for name in (tile, mask_name(tile))]
+
+    def near(self) -> "LandCover":
+        """See Lesson."""
+        return replace(self, train=self.train.near(self.device))
 
     def batch(
         self, indices: Sequence[int], side: int, generator: Generator

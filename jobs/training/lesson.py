@@ -30,6 +30,9 @@ class Lesson(Protocol):
     def __len__(self) -> int:
         """The number of training images."""
 
+    def near(self) -> "Lesson":
+        """The same, its training images on the device where there is room for them."""
+
     def batch(
         self, indices: Sequence[int], side: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from ...errors import InputError
 from . import optimise
 from .checkpoints import Checkpoints
+from .device import OnItsWay
 from .history import History
 from .lesson import Lesson, Part
 from .recipe import Recipe
@@ -39,35 +40,35 @@ def require_same_run(state: Mapping[str, Any], recipe: Recipe, output: Path) -> 
 
 
 class _Losses:
-    """The losses of an epoch's steps, each looked at when the next one is there.
+    """The losses of an epoch's steps, each looked at when the next step has been given to a GPU.
 
-    By then a GPU has the next step to do. Raises InputError for a loss that is no number.
+    So it has that to do meanwhile. Raises InputError for a loss that is no number.
     """
 
     def __init__(self, recipe: Recipe, first: int) -> None:
         self._recipe, self._first = recipe, first
-        self._known = torch.zeros((), dtype=torch.float64)
-        self._count = 0
-        self._latest: Tensor | None = None
+        self._sum, self._count = 0.0, 0
+        self._latest: OnItsWay | None = None
 
     def add(self, loss: Tensor) -> None:
         """Take the next step's loss, and look at the one before."""
+        told = OnItsWay(loss)
         self._look()
-        self._latest = loss
+        self._latest = told
 
     def mean(self) -> float:
         """The mean of all, the latest among them."""
         self._look()
-        return self._known.item() / self._count
+        return self._sum / self._count
 
     def _look(self) -> None:
         if self._latest is None:
             return
-        value = float(self._latest)
+        value = self._latest.read()
         if not math.isfinite(value):
             step = self._first + self._count
             raise self._recipe.diverged(f"the loss is {value} at step {step}")
-        self._known += value
+        self._sum += value
         self._count += 1
         self._latest = None
 

@@ -33,7 +33,8 @@ def plan(recipe: Recipe, images: int) -> Schedule:
     An epoch is a pass over the ``images``, or ends after ``recipe.epoch_images``, be that within a
     pass or after several.
     """
-    epoch_steps = max(1, (recipe.epoch_images or images) // recipe.batch_size)
+    step_images = min(recipe.batch_size, images)
+    epoch_steps = max(1, (recipe.epoch_images or images) // step_images)
     return Schedule(recipe.epochs * epoch_steps, epoch_steps)
 
 
