@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hw1.errors import InputError
 from hw1.jobs.training import augment, grow, initial
-from hw1.jobs.training.device import fits
+from hw1.jobs.training.device import OnItsWay, fits
 from hw1.jobs.training.history import History
 from hw1.jobs.training.schedule import Schedule, fit, learning_rate, plan, side
 from hw1.jobs.training.winograd import train_fast, use_winograd
@@ -88,6 +88,33 @@ def test_tiles_go_to_a_gpu_where_they_leave_room(monkeypatch: pytest.MonkeyPatch
     assert fits(tiles, torch.device("cuda"))
     free = 4_799
     assert not fits(tiles, torch.device("cuda"))
+
+
+def test_a_gpu_is_waited_for_before_its_scalar_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    memory = torch.zeros(())
+
+    class Event:
+        def record(self) -> None:
+            done.append("recorded")
+
+        def synchronize(self) -> None:
+            memory.fill_(3)  # by now the copy has arrived
+            done.append("waited")
+
+    class Scalar:
+        is_cuda = True
+
+        def to(self, device: str, *, non_blocking: bool) -> Tensor:
+            assert (device, non_blocking) == ("cpu", True)
+            done.append("copied")
+            return memory
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    value = OnItsWay(Scalar())  # type: ignore[arg-type]
+    assert done == ["copied", "recorded"]
+    assert value.read() == 3
+    assert OnItsWay(torch.tensor(2.5)).read() == 2.5
 
 
 # Augmentation
