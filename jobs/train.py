@@ -83,7 +83,7 @@ def train(recipe: Recipe, output: Path, say: Say, *, overwrite: bool = False) ->
     )
     with hold(output), memory_faults("give a smaller --batch-size or --size"):
         checkpoints.sweep()
-        loop = _loop(recipe, lesson.near(), output, say, resume=not overwrite)
+        loop = _loop(recipe, lesson.on_device(), output, say, resume=not overwrite)
         if overwrite:
             checkpoints.clear()
         if apart := lesson.held_out_files:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hw1.errors import InputError
 from hw1.jobs.training import augment, grow, initial
-from hw1.jobs.training.device import OnItsWay, fits
+from hw1.jobs.training.device import PendingScalar, has_room_for
 from hw1.jobs.training.history import History
 from hw1.jobs.training.schedule import Schedule, fit, learning_rate, plan, side
 from hw1.jobs.training.winograd import train_fast, use_winograd
@@ -82,12 +82,12 @@ def test_a_budget_counts_steps_and_scoring() -> None:
 
 def test_tiles_go_to_a_gpu_where_they_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = [torch.zeros(3, 10, 10, dtype=torch.uint8)] * 4  # 1,200 bytes
-    assert not fits(tiles, torch.device("cpu"))
+    assert not has_room_for(tiles, torch.device("cpu"))
     free = 4_800
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
-    assert fits(tiles, torch.device("cuda"))
+    assert has_room_for(tiles, torch.device("cuda"))
     free = 4_799
-    assert not fits(tiles, torch.device("cuda"))
+    assert not has_room_for(tiles, torch.device("cuda"))
 
 
 def test_a_gpu_is_waited_for_before_its_scalar_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,10 +111,10 @@ def test_a_gpu_is_waited_for_before_its_scalar_is_read(monkeypatch: pytest.Monke
             return memory
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    value = OnItsWay(Scalar())  # type: ignore[arg-type]
+    value = PendingScalar(Scalar())  # type: ignore[arg-type]
     assert done == ["copied", "recorded"]
     assert value.read() == 3
-    assert OnItsWay(torch.tensor(2.5)).read() == 2.5
+    assert PendingScalar(torch.tensor(2.5)).read() == 2.5
 
 
 # Augmentation

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from .device import send
+from .device import to_device
 
 Mix = Literal["none", "mixup", "cutmix"]
 MIXED = 0.5
@@ -25,7 +25,7 @@ def _colours(images: Tensor, generator: Generator, strength: float) -> Tensor:
     """Change each image's brightness and contrast by up to ``strength``; float (N, 3, H, W)."""
     n, device = len(images), images.device
     factors = [
-        send(_uniform(generator, n, 1 - strength, 1 + strength).view(-1, 1, 1, 1), device)
+        to_device(_uniform(generator, n, 1 - strength, 1 + strength).view(-1, 1, 1, 1), device)
         for _ in range(2)
     ]
     mean = images.mean((1, 2, 3), keepdim=True)
@@ -39,9 +39,11 @@ def _light(images: Tensor, generator: Generator, strength: float) -> Tensor:
     """
     n, device = len(images), images.device
     grey = images.mean(1, keepdim=True)
-    saturation = send(_uniform(generator, n, 1 - strength, 1 + strength).view(-1, 1, 1, 1), device)
+    saturation = to_device(
+        _uniform(generator, n, 1 - strength, 1 + strength).view(-1, 1, 1, 1), device
+    )
     least, most = 1 - strength / 5, 1 + strength / 5
-    tint = send(_uniform(generator, 3 * n, least, most).view(-1, 3, 1, 1), device)
+    tint = to_device(_uniform(generator, 3 * n, least, most).view(-1, 3, 1, 1), device)
     return ((images - grey) * saturation + grey) * tint
 
 
@@ -52,7 +54,7 @@ def photos(images: Tensor, side: int, generator: Generator) -> Tensor:
     of e^±0.3, brighter or darker and of another contrast by up to a fifth.
     """
     n, device = len(images), images.device
-    flipped = send((torch.rand(n, generator=generator) < 0.5).view(-1, 1, 1, 1), device)
+    flipped = to_device((torch.rand(n, generator=generator) < 0.5).view(-1, 1, 1, 1), device)
     images = torch.where(flipped, images.flip(3), images)
     scale = _uniform(generator, n, 0.6, 1.1).sqrt()
     aspect = _uniform(generator, n, -0.15, 0.15).exp()
@@ -60,7 +62,7 @@ def photos(images: Tensor, side: int, generator: Generator) -> Tensor:
     for axis, extent in enumerate((scale * aspect, scale / aspect)):
         affine[:, axis, axis] = extent
         affine[:, axis, 2] = _uniform(generator, n, -1, 1) * (1 - extent).abs()
-    grid = F.affine_grid(send(affine, device), [n, 3, side, side], align_corners=False)
+    grid = F.affine_grid(to_device(affine, device), [n, 3, side, side], align_corners=False)
     crops = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
     return _colours(crops, generator, 0.2)
 
@@ -117,7 +119,7 @@ def mix(images: Tensor, targets: Tensor, how: Mix, generator: Generator) -> tupl
     if how == "none" or float(torch.rand((), generator=generator)) >= MIXED:
         return images, targets
     n, _, height, width = images.shape
-    other = send(torch.randperm(n, generator=generator), images.device)
+    other = to_device(torch.randperm(n, generator=generator), images.device)
     if how == "mixup":
         share = _beta(0.2, generator)
         images = share * images + (1 - share) * images[other]

@@ -45,7 +45,7 @@ class Checkpoints:
         Raises InputError for weights that fp16 can't hold, be they saved or not.
         """
         try:
-            cast(network.state_dict(), torch.float16, self.path(BEST))
+            weights = cast(network.state_dict(), torch.float16, self.path(BEST))
         except InputError as error:
             raise self.recipe.diverged(str(error)) from error
         epoch = len(history.rows)
@@ -62,7 +62,7 @@ class Checkpoints:
         }
         member, preprocessing = self.recipe.member, self.recipe.preprocessing
         for stage in stages:
-            store.save(network, self.path(stage), member, preprocessing, about)
+            store.save(weights, self.path(stage), member, preprocessing, about, dtype="keep")
 
     def read(self, stage: str) -> store.Checkpoint:
         """A stage's checkpoint."""

@@ -1,4 +1,4 @@
-"""What training puts on its device, such that the device never waits for it."""
+"""Tensors to and from the device, such that a GPU has to wait as little as can be."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ _SHARE = 0.25
 """Of a GPU's free memory, what the training images may take."""
 
 
-def send(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on the device; a GPU goes on meanwhile with what it has to do.
 
     A plain ``to`` would first wait until it has done all that.
@@ -15,7 +15,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-class OnItsWay:
+class PendingScalar:
     """A scalar that the device computes; to read it waits for that, not for what comes after.
 
     Of a GPU's tensor ``float`` would wait until the GPU has done all that it was given since.
@@ -35,7 +35,7 @@ class OnItsWay:
         return float(self._value)
 
 
-def fits(tensors: list[Tensor], device: torch.device) -> bool:
+def has_room_for(tensors: list[Tensor], device: torch.device) -> bool:
     """Whether the device is a GPU on which there is room for these beside the network's work."""
     if device.type != "cuda":
         return False

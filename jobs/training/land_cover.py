@@ -13,7 +13,7 @@ from ...pipeline.preprocess import Preprocessing
 from ...pipeline.tiles import evened, segment_image
 from ..metrics import count_pixels, land_scores, mean, pixel_accuracy
 from . import augment
-from .device import send
+from .device import to_device
 from .lesson import Part, digests_of, normalise
 from .tiles import IGNORED, Tiles, mask_name
 
@@ -52,17 +52,17 @@ class LandCover:
         """See Lesson: tiles and masks."""
         return [name for tile in self.held_out.names for name in (tile, mask_name(tile))]
 
-    def near(self) -> "LandCover":
+    def on_device(self) -> "LandCover":
         """See Lesson."""
-        return replace(self, train=self.train.near(self.device))
+        return replace(self, train=self.train.on_device(self.device))
 
     def batch(
         self, indices: Sequence[int], side: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         """See Lesson; targets are int64 (N, side, side)."""
         images, classes = augment.tiles(
-            [send(self.train.images[i], self.device) for i in indices],
-            [send(self.train.masks[i], self.device) for i in indices],
+            [to_device(self.train.images[i], self.device) for i in indices],
+            [to_device(self.train.masks[i], self.device) for i in indices],
             self.crop,
             side,
             generator,
@@ -113,7 +113,7 @@ def balanced_weights(masks: Sequence[Tensor]) -> Tensor:
     share = counts[:UNKNOWN] / counts[:UNKNOWN].sum().clamp(min=1)
     # A class of a few pixels would otherwise outweigh all others together.
     weights = torch.where(share > 0, share.clamp(min=1e-3).rsqrt(), 0.0)
-    weights = weights / (weights * share).sum().clamp(min=1e-12)
+    weights = weights / (weights * share).sum().clamp(min=_TINY)
     return torch.cat([weights, torch.zeros(1, dtype=torch.float64)]).float()
 
 

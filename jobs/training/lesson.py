@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ...pipeline.preprocess import Preprocessing
-from .device import send
+from .device import to_device
 
 Part = Literal["held-out", "validation"]
 
@@ -30,7 +30,7 @@ class Lesson(Protocol):
     def __len__(self) -> int:
         """The number of training images."""
 
-    def near(self) -> "Lesson":
+    def on_device(self) -> "Lesson":
         """The same, its training images on the device where there is room for them."""
 
     def batch(
@@ -66,7 +66,7 @@ def digests_of(train: _Images, held_out: _Images, validation: _Images | None) ->
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Pixels (N, 3, H, W), 0 to 255, as float32 less the mean, over the deviation."""
     mean, std = (
-        send(torch.tensor(values).view(1, 3, 1, 1), images.device)
+        to_device(torch.tensor(values).view(1, 3, 1, 1), images.device)
         for values in (preprocessing.mean, preprocessing.std)
     )
     return (images.float() / 255 - mean) / std

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from ...errors import InputError
 from . import optimise
 from .checkpoints import Checkpoints
-from .device import OnItsWay
+from .device import PendingScalar
 from .history import History
 from .lesson import Lesson, Part
 from .recipe import Recipe
@@ -48,11 +48,11 @@ class _Losses:
     def __init__(self, recipe: Recipe, first: int) -> None:
         self._recipe, self._first = recipe, first
         self._sum, self._count = 0.0, 0
-        self._latest: OnItsWay | None = None
+        self._latest: PendingScalar | None = None
 
     def add(self, loss: Tensor) -> None:
         """Take the next step's loss, and look at the one before."""
-        told = OnItsWay(loss)
+        told = PendingScalar(loss)
         self._look()
         self._latest = told
 
@@ -200,7 +200,7 @@ class Loop:
     def train_step(self, indices: list[int], generator: Generator) -> Tensor:
         """One step on those images; returns the loss, a scalar on the device.
 
-        Nothing here waits for a GPU, so that it is never without work.
+        It isn't read here: that would wait for a GPU.
         """
         progress = self.schedule.progress(self.step)
         optimise.set_rate(self.optimizer, learning_rate(self.recipe, progress))

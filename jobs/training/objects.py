@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from ...pipeline.models.classifiers import CLASSES
 from ...pipeline.preprocess import Preprocessing
 from . import augment
-from .device import send
+from .device import to_device
 from .lesson import Part, digests_of, normalise
 from .photos import Photos
 
@@ -74,7 +74,7 @@ class Objects:
         """See Lesson."""
         return list(self.held_out.names)
 
-    def near(self) -> "Objects":
+    def on_device(self) -> "Objects":
         """See Lesson: photos of 32 × 32 pixels are sent as they're needed."""
         return self
 
@@ -83,8 +83,10 @@ class Objects:
     ) -> tuple[Tensor, Tensor]:
         """See Lesson; targets are probabilities (N, 50), the teacher's (N, 50) behind them."""
         positions = torch.as_tensor(indices)
-        pixels = augment.photos(send(self.train.images[positions], self.device), side, generator)
-        targets = send(F.one_hot(self.train.labels[positions], CLASSES).float(), self.device)
+        pixels = augment.photos(
+            to_device(self.train.images[positions], self.device), side, generator
+        )
+        targets = to_device(F.one_hot(self.train.labels[positions], CLASSES).float(), self.device)
         pixels, targets = augment.mix(pixels, targets, self.mix, generator)
         if self.teacher is not None:
             targets = torch.cat([targets, self.teacher.opinion(pixels)], 1)

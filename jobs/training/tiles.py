@@ -11,7 +11,7 @@ from ...errors import InputError
 from ...pipeline.formats import SUFFIXES
 from ...pipeline.palette import FOREIGN, NAMES, UNKNOWN
 from ..maskfile import read_mask
-from .device import fits
+from .device import has_room_for
 from .pixels import listing, read_pixels
 from .source import fingerprint, held_out
 
@@ -37,9 +37,9 @@ class Tiles:
         kept, apart = held_out(len(self), holdout)
         return self._subset(kept), self._subset(apart)
 
-    def near(self, device: torch.device) -> "Tiles":
+    def on_device(self, device: torch.device) -> "Tiles":
         """The same tiles, on the device where that is a GPU with room enough for them."""
-        if not fits([*self.images, *self.masks], device):
+        if not has_room_for([*self.images, *self.masks], device):
             return self
         images = [image.to(device) for image in self.images]
         return Tiles(self.names, images, [mask.to(device) for mask in self.masks], self.digest)
