@@ -13,7 +13,7 @@ import click
 
 from . import __version__
 from .commands.options import name_variables
-from .errors import EnvironmentFault, Hw1Error, InputError
+from .core.errors import EnvironmentFault, Hw1Error, InputError
 
 # Loaded when called for, so that `hw1 --help` never waits for torch or Ray.
 _COMMANDS = {

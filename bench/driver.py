@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from hw1.core.records import Committed, Decoded, Predicted, Shard, Written
 from hw1.jobs.classify import ClassifyJob
 from hw1.jobs.progress import Progress
 from hw1.jobs.run import run_job
 from hw1.jobs.spec import ClassifySpec
 from hw1.pipeline.parts import commit_part
-from hw1.pipeline.records import Committed, Decoded, Predicted, Shard, Written
 
 PAGE = 4096
 SAMPLE_SECONDS = 0.05
@@ -60,7 +60,7 @@ class CostlessJob(ClassifyJob):
     def members(self) -> tuple[str, ...]:
         return ("costless",)
 
-    def decides(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         return {"members": "costless"}
 
     def work(self, root: Path, job: Path, profile: object) -> Any:

@@ -87,9 +87,9 @@ def weights(folder: Path, members: tuple[str, ...]) -> tuple[Path, list[str]]:
     """
     import torch
 
-    from hw1.pipeline.models.registry import build
-    from hw1.pipeline.preprocess import Preprocessing
-    from hw1.weights.store import Store, save
+    from hw1.core.preprocessing import Preprocessing
+    from hw1.models.checkpoints import Store, save
+    from hw1.models.registry import build
 
     folder.mkdir(parents=True, exist_ok=True)
     shipped = Store.shipped()

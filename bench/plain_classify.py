@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-import hw1.pipeline.models._torchvision  # noqa: F401  lets torchvision import, see there
-from hw1.weights.store import Store, load
+import hw1.models._torchvision  # noqa: F401  lets torchvision import, see there
+from hw1.models.checkpoints import Store, load
 
 from torchvision import transforms  # isort: skip
 
@@ -48,7 +48,7 @@ def main():
     ensemble = store.ensemble(args.members.split(","))
 
     total = torch.zeros(len(paths), 50)
-    for member, share in zip(ensemble.members, ensemble.weights, strict=True):
+    for member, weight in zip(ensemble.members, ensemble.vote_weights, strict=True):
         checkpoint = store.checkpoint(member)
         preprocessing = checkpoint.preprocessing
         transform = transforms.Compose(
@@ -67,7 +67,7 @@ def main():
             for images in loader:
                 outputs.append(network(images.to(device)).cpu())
         logits = torch.cat(outputs)
-        total += share * (logits if ensemble.vote == "logits" else logits.softmax(dim=1))
+        total += weight * (logits if ensemble.vote == "logits" else logits.softmax(dim=1))
 
     with args.out.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-import hw1.pipeline.models._torchvision  # noqa: F401  lets torchvision import, see there
-from hw1.pipeline.palette import COLOURS
-from hw1.weights.store import Store, load
+import hw1.models._torchvision  # noqa: F401  lets torchvision import, see there
+from hw1.models.checkpoints import Store, load
+from hw1.pipeline.masks import COLOURS
 
 from torchvision import transforms  # isort: skip
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from driver import resident
 
+from hw1.jobs.plan import write_plan
 from hw1.pipeline.find import find
-from hw1.pipeline.plan import write_plan
 
 
 def main(folder: str) -> None:

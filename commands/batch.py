@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import EnvironmentFault
+from ..core.errors import EnvironmentFault
 from . import options
 from .options import (
     Decorator,
@@ -77,7 +77,7 @@ _COMMON: list[Decorator] = [
         help="Reject an image that takes longer than this.  [default: 600]",
     ),
     click.option(
-        "--overwrite", is_flag=True, help="Discard the earlier job of this output, and begin anew."
+        "--overwrite", is_flag=True, help="Discard the earlier job of this output, and begin again."
     ),
     click.option(
         "--max-rejected", type=Limit(), help="Stop where more images are rejected than this."
@@ -249,9 +249,9 @@ def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
 
     from ..jobs.dry_run import dry_run as describe
     from ..jobs.progress import Progress
-    from ..jobs.report import print_dry_run, print_summary
     from ..jobs.run import run_job
-    from ..jobs.signals import terminate_as_interrupt
+    from .report import print_dry_run, print_summary
+    from .signals import terminate_as_interrupt
 
     if dry_run:
         plan = describe(job)

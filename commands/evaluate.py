@@ -67,9 +67,9 @@ def classify(
       hw1 evaluate classify out.csv val_50/ --scores scores.parquet --figures figures/
       hw1 evaluate classify out.csv val_gt.csv --json | jq .accuracy
     """
-    from ..jobs.evaluate import evaluate_classify, figures_of_classify
-    from ..jobs.figures import require_matplotlib
-    from ..jobs.truth import read_class_names
+    from ..evaluation.evaluate import evaluate_classify
+    from ..evaluation.truth import read_class_names
+    from ..plotting.figures import figures_of_classify, require_matplotlib
     from . import evaluation_tables as tables
 
     if figures:
@@ -104,8 +104,8 @@ def segment(
       hw1 evaluate segment masks/ validation/
       hw1 evaluate segment masks/ validation/ --json | jq .miou
     """
-    from ..jobs.evaluate import evaluate_segment, figures_of_segment
-    from ..jobs.figures import require_matplotlib
+    from ..evaluation.evaluate import evaluate_segment
+    from ..plotting.figures import figures_of_segment, require_matplotlib
     from . import evaluation_tables as tables
 
     if figures:

@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from ..jobs.truth import some
+from ..core.text import some
 
 if TYPE_CHECKING:
-    from ..jobs.evaluate import ClassifyReport, SegmentReport
+    from ..evaluation.evaluate import ClassifyReport, SegmentReport
 
 
 def print_json(report: Mapping[str, Any], figures: Sequence[Path]) -> None:

@@ -55,7 +55,7 @@ def list_jobs(folder: Path, as_json: bool) -> None:
 def show(path: Path, as_json: bool) -> None:
     """Show one job: what was asked, how far it is, what decides its result."""
     from ..jobs.inspect import job_of, view
-    from ..jobs.report import command_line
+    from .report import command_line
 
     job = view(job_of(path))
     if as_json:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ..errors import InputError
-from ..jobs.models import (
+from ..core.errors import InputError
+from ..models.catalogue import (
     Dtype,
     Entry,
     architecture,
@@ -18,8 +18,8 @@ from ..jobs.models import (
     entries,
     entry,
 )
-from ..pipeline.models.members import MEMBERS, nearest
-from ..weights.store import Store
+from ..models.checkpoints import Store
+from ..models.members import MEMBERS, nearest
 from . import options
 from .options import PathType
 

@@ -10,7 +10,7 @@ from . import options
 from .options import OneSource, PathType
 
 if TYPE_CHECKING:
-    from ..jobs.plot import DeviceChoice, Plotted
+    from ..plotting.plot import DeviceChoice, Plotted
 
 _SOURCE = click.argument("source", metavar="IN")
 _DEVICE = options.device("Where the model runs; auto: on a GPU where there is one.")
@@ -71,7 +71,7 @@ def tsne(
       hw1 plot tsne val_50/ tsne.png
       hw1 plot tsne val_50/ tsne.png --member densenet169 --layer features.norm5
     """
-    from ..jobs.plot import TsneSpec, plot_tsne
+    from ..plotting.plot import TsneSpec, plot_tsne
 
     spec = TsneSpec(
         source=source,
@@ -133,7 +133,7 @@ def masks(
       hw1 plot masks validation/ masks.png --truth validation/ --include '0010_*' \\
         --checkpoint run/fcn8s.safetensors
     """
-    from ..jobs.plot import MasksSpec, plot_masks
+    from ..plotting.plot import MasksSpec, plot_masks
 
     spec = MasksSpec(
         source=source,
@@ -162,14 +162,14 @@ def curves(runs: tuple[Path, ...], output: Path) -> None:
       hw1 plot curves runs/fcn8s fcn8s.png
       hw1 plot curves runs/vgg16 runs/vgg19_bn_2 classifiers.png
     """
-    from ..jobs.curves import plot_curves
+    from ..plotting.curves import plot_curves
 
     epochs = plot_curves(runs, output)
     print(f"{output}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}, {epochs} epochs")
 
 
 def _report(plotted: "Plotted", output: Path) -> None:
-    from ..jobs.truth import shown
+    from ..core.text import shown
 
     for rejection in plotted.rejections:
         name = shown(rejection.image_id)

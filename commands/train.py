@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..pipeline.models.members import CLASSIFIERS, SEGMENTERS
+from ..models.members import CLASSIFIERS, SEGMENTERS
 from . import options, train_options
 from .options import FiniteRange, Names, PathType
 
 if TYPE_CHECKING:
-    from ..jobs.training.recipe import Recipe
+    from ..training.recipe import Recipe
 
 _LARGEST_SCALE = 4
 
@@ -149,8 +149,8 @@ def _score_scale(crop: tuple[int, int], size: int) -> float:
 
 def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, Any]) -> "Recipe":
     """The words of a command line, each resolved."""
-    from ..jobs.training.recipe import Recipe
-    from ..pipeline.numerics import cores, resolve_device, resolve_precision
+    from ..core.numerics import cores, resolve_device, resolve_precision
+    from ..training.recipe import Recipe
 
     if words["budget"] is not None and words["epochs"] is not None:
         raise click.UsageError("--epochs and --budget both set the schedule's length: give one")
@@ -176,7 +176,7 @@ def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, An
 
 
 def _run(recipe: "Recipe", output: Path, overwrite: bool, as_json: bool) -> None:
-    from ..jobs import train as training
+    from ..training import train as training
     from .train_tables import print_training
 
     with options.resumable(overwrite=overwrite):
@@ -230,7 +230,7 @@ def ensemble(
     Example:
       hw1 train ensemble data/val_50 --weights weights/
     """
-    from ..jobs.train_ensemble import train_ensemble
+    from ..training.ensemble import train_ensemble
     from .train_tables import print_ensemble
 
     report = train_ensemble(data, weights, members, say, **words)
@@ -254,7 +254,7 @@ def soup(checkpoints: tuple[Path, ...], *, output: Path) -> None:
       hw1 train soup runs/a/fcn8s.safetensors runs/b/fcn8s.safetensors \\
           --output runs/soup/fcn8s.safetensors
     """
-    from ..jobs.soup import make_soup
+    from ..training.soup import make_soup
 
     made = make_soup(checkpoints, output)
     click.echo(f"{output}: {made.member}, the mean of {len(checkpoints)} checkpoints")

@@ -22,7 +22,7 @@ _OPTIONS: list[Decorator] = [
         help="Where the checkpoints and the run's state go; can be given as --weights later.",
     ),
     click.option(
-        "--overwrite", is_flag=True, help="Discard the earlier run in --output, and begin anew."
+        "--overwrite", is_flag=True, help="Discard the earlier run in --output, and begin again."
     ),
     click.option(
         "--init",
@@ -63,7 +63,7 @@ _OPTIONS: list[Decorator] = [
         type=click.IntRange(0),
         default=0,
         show_default=True,
-        help="Training images kept apart: they, not the validation images, choose the best epoch.",
+        help="Training images held out: they, not the validation images, choose the best epoch.",
     ),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
     options.device("Where to train; auto: on a GPU where there is one."),

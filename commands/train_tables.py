@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ..jobs.train import TrainReport
-    from ..jobs.train_ensemble import EnsembleReport
+    from ..training.ensemble import EnsembleReport
+    from ..training.train import TrainReport
 
 
 def print_training(report: "TrainReport", *, as_json: bool) -> None:

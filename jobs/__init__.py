@@ -1,1 +1,1 @@
-"""What a person asks for: a module for each job, and what makes a job durable."""
+"""The durable job: its words, record, plan, folder, ledger and account, and what runs it."""

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import EnvironmentFault
+from ..core.errors import EnvironmentFault
+from ..core.records import Committed, Planned, Rejection
 from ..pipeline.parts import part_digest, part_path, read_rejections
-from ..pipeline.records import Committed, Planned, Rejection
 from ..pipeline.rows import format_row, join_rows, read_rows
 
 

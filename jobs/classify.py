@@ -5,25 +5,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, Refused
+from ..core.durable import storage, write_bytes
+from ..core.errors import InputError, Refused
+from ..core.numerics import Device, Profile
+from ..core.records import Committed, Planned, TaskKind
+from ..models.checkpoints import Store, load_state
 from ..pipeline.classification import ClassifyWork, crop_size, header
-from ..pipeline.durable import storage, write_bytes
-from ..pipeline.numerics import Device, Profile
 from ..pipeline.parts import part_path
-from ..pipeline.records import Committed, Planned
 from ..pipeline.rows import format_row, join_rows
-from ..weights.store import Store, load_state
 from .account import ShardAccount
-from .decides import of_checkpoint
 from .folder import JobFolder, job_path
+from .identity import of_checkpoint
 from .scores import require_pyarrow, write_scores
-from .spec import ClassifySpec, Task
+from .spec import ClassifySpec
 
 
 class ClassifyJob:
     """What is particular to a job that labels images. See ``job.Job`` for the methods."""
 
-    task: Task = "classify"
+    task: TaskKind = "classify"
 
     def __init__(self, spec: ClassifySpec) -> None:
         self.spec = spec
@@ -58,12 +58,14 @@ class ClassifyJob:
         asked = self.spec.shard_size or 2 * batch_size
         return -(-asked // batch_size) * batch_size
 
-    def decides(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What decides the result, besides the plan and the numerics profile."""
         return {
             "members": {
-                checkpoint.member: {**of_checkpoint(checkpoint), "share": share}
-                for checkpoint, share in zip(self._checkpoints, self._ensemble.weights, strict=True)
+                checkpoint.member: {**of_checkpoint(checkpoint), "share": weight}
+                for checkpoint, weight in zip(
+                    self._checkpoints, self._ensemble.vote_weights, strict=True
+                )
             },
             "vote": self._ensemble.vote,
             "top_k": self.spec.top_k,
@@ -110,7 +112,7 @@ class ClassifyJob:
             root=root,
             job=job.absolute(),
             checkpoints=self._checkpoints,
-            shares=self._ensemble.weights,
+            vote_weights=self._ensemble.vote_weights,
             vote=self._ensemble.vote,
             profile=profile,
             top_k=self.spec.top_k,

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import Hw1Error
+from ..core.errors import Hw1Error
+from ..core.numerics import Profile
+from ..core.records import Decoded, Planned, Shard
+from ..execution.engines import Inline
 from ..pipeline.find import Found, find
-from ..pipeline.numerics import Profile
-from ..pipeline.records import Decoded, Planned, Shard
-from .decides import refuse_other
-from .engines import Inline, refuse_ray_options
 from .folder import JobFolder, job_path
+from .identity import refuse_other
 from .job import Job
 from .profile import choose_profile
 
@@ -57,10 +57,9 @@ def dry_run(job: Job) -> DryRun:
     Raises InputError for what cannot be planned: no images, an unknown member.
     """
     spec = job.spec
-    refuse_ray_options(spec)
     folder = JobFolder(job_path(job.task, spec.output.absolute()))
     found = find(spec.source, spec.include, spec.exclude, (*job.outputs, folder.path))
-    profile = choose_profile(job, Inline(spec.actors or 1), recorded=None)
+    profile = choose_profile(job, Inline(spec.engine_options.actors or 1), recorded=None)
     shard_size = job.shard_size(profile.batch_size)
     seconds, sample = _estimate(job, found.images, profile)
     return DryRun(

@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ..errors import EnvironmentFault, InputError, Refused
-from ..pipeline.durable import make_folder, storage, sweep, write_bytes
-from ..pipeline.records import Committed
+from ..core.durable import make_folder, storage, sweep, write_bytes
+from ..core.errors import EnvironmentFault, InputError, Refused
+from ..core.records import Committed, TaskKind
 from .ledger import Ledger, read_ledger
-from .spec import Task
 
 State = Literal["running", "interrupted", "failed", "done"]
 
@@ -42,7 +41,7 @@ _FIELDS_OF: Mapping[Any, Mapping[str, type]] = {
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
-def job_path(task: Task, output: Path) -> Path:
+def job_path(task: TaskKind, output: Path) -> Path:
     """The folder of the job that writes ``output``: OUT.csv.job, or MASKS/.job."""
     if task == "segment":
         return output / ".job"

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import EnvironmentFault, InputError
+from ..core.errors import EnvironmentFault, InputError
+from ..core.records import Committed, Planned, Rejection
+from ..core.text import shown
 from ..pipeline.classification import header
+from ..pipeline.names import output_name
 from ..pipeline.parts import part_path
-from ..pipeline.plan import output_name, read_plan
-from ..pipeline.records import Committed, Planned, Rejection
 from ..pipeline.rows import format_row, join_rows, read_rows
 from .account import ShardAccount, account, rejected_csv
 from .folder import JobFolder, output_path
-from .truth import shown
+from .plan import read_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +153,8 @@ def _check_csv(
     if not output.is_file():
         yield f"{output}: expected the job's result, found nothing"
         return
-    decides = description["decides"]
-    titles = join_rows([format_row(header(decides["top_k"], decides["columns"]))])
+    identity = description["decides"]
+    titles = join_rows([format_row(header(identity["top_k"], identity["columns"]))])
     with output.open("rb") as file:
         if file.readline() != titles:
             yield f"{output}: the header is not {titles.decode().rstrip()!r}"
@@ -164,7 +165,7 @@ def _check_csv(
                 return
         if file.read(1):
             yield f"{output}: there are rows behind the last image's"
-    scores = decides.get("scores")
+    scores = identity.get("scores")
     if scores and folder.lies_where_written(description) and not Path(scores).is_file():
         yield f"{scores}: expected the classes' probabilities, found nothing"
 
@@ -173,9 +174,9 @@ def _check_masks(
     folder: JobFolder, description: dict[str, Any], shards: Iterator[ShardAccount]
 ) -> Iterator[str]:
     masks = output_path(folder.path)
-    decides = description["decides"]
-    keep_suffix = decides["keep_suffix"]
-    overlay = decides.get("overlay") if folder.lies_where_written(description) else None
+    identity = description["decides"]
+    keep_suffix = identity["keep_suffix"]
+    overlay = identity.get("overlay") if folder.lies_where_written(description) else None
     for shard in shards:
         for image_id, digest in read_rows(part_path(folder.path, shard.entry.shard)):
             path = masks / output_name(image_id, ".png", keep_suffix)

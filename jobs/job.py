@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..pipeline.numerics import Device, Profile
-from ..pipeline.records import Committed, Planned, Work
+from ..core.numerics import Device, Profile
+from ..core.records import Committed, Planned, TaskKind, Work
 from .account import ShardAccount
 from .folder import JobFolder
-from .spec import JobSpec, Task
+from .spec import JobSpec
 
 
 class Job(Protocol):
     """What is particular to a kind of job."""
 
-    task: Task
+    task: TaskKind
 
     @property
     def spec(self) -> JobSpec:
@@ -36,7 +36,7 @@ class Job(Protocol):
     def shard_size(self, batch_size: int) -> int:
         """The images in a shard."""
 
-    def decides(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What decides the result, besides the plan and the numerics profile."""
 
     def check_names(self, root: Path, images: Sequence[Planned]) -> None:
@@ -74,7 +74,7 @@ class Summary:
     ``resumed`` is the number of images that were done before this run, ``seconds`` its length.
     """
 
-    task: Task
+    task: TaskKind
     output: Path
     job: Path
     planned: int

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from ..errors import EnvironmentFault
-from ..pipeline.durable import storage, sync_folders
-from ..pipeline.records import Committed
+from ..core.durable import storage, sync_folders
+from ..core.errors import EnvironmentFault
+from ..core.records import Committed
 
 
 def read_ledger(path: Path) -> dict[int, Committed]:

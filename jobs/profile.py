@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import Refused
-from ..pipeline import numerics
-from ..pipeline.numerics import Profile
-from .engines import Engine
+from ..core import numerics
+from ..core.errors import Refused
+from ..core.numerics import Profile
+from ..execution.engines import Engine
 from .job import Job
 from .spec import JobSpec
 
@@ -31,14 +31,14 @@ def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profil
     )
 
 
-def recorded_profile(decides: Mapping[str, Any]) -> Profile:
+def recorded_profile(identity: Mapping[str, Any]) -> Profile:
     """The profile of a job that was begun; Refused where another hw1 recorded other things."""
     try:
-        return Profile(**decides["profile"])
+        return Profile(**identity["profile"])
     except TypeError as error:
         raise Refused(
             "this job was begun by a version of hw1 that recorded another numerics profile "
-            f"({', '.join(decides['profile'])}): go on with that version, or --overwrite"
+            f"({', '.join(identity['profile'])}): go on with that version, or --overwrite"
         ) from error
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Protocol
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,6 +19,11 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 LINE_SECONDS = 30.0
+
+
+def say(text: str) -> None:
+    """Tell the person what went wrong and is being tried again, or takes long."""
+    click.echo(f"hw1: {text}", err=True)  # print would take stdout where stderr is closed
 
 
 class Meter(Protocol):

@@ -14,21 +14,20 @@ from threading import Thread
 from typing import Any
 
 from .. import __version__
-from ..errors import EnvironmentFault, InputError, Refused, TooManyRejected
-from ..pipeline.durable import write_bytes
+from ..core.durable import write_bytes
+from ..core.errors import EnvironmentFault, InputError, Refused, TooManyRejected
+from ..core.numerics import Profile
+from ..core.records import Committed, Planned, Rejection
+from ..execution.engines import Engine, start
 from ..pipeline.find import Found, find
-from ..pipeline.numerics import Profile
 from ..pipeline.parts import part_digest
-from ..pipeline.plan import PLAN, read_plan, write_plan
-from ..pipeline.records import Committed, Planned, Rejection
-from ..pipeline.shard import shards
 from .account import ShardAccount, account, rejected_csv
-from .decides import absolute, decisions, fingerprint, refuse_difference, refuse_other
-from .engines import Engine, start
 from .folder import JobFolder, State, job_path, now
+from .identity import absolute, fingerprint, identity_of, refuse_difference, refuse_other
 from .job import Job, Summary
+from .plan import PLAN, read_plan, shards, write_plan
 from .profile import choose_profile, recorded_profile
-from .progress import Progress
+from .progress import Progress, say
 
 
 def run_job(job: Job, progress: Progress) -> Summary:
@@ -45,7 +44,7 @@ def run_job(job: Job, progress: Progress) -> Summary:
         summary = run(job, folder, progress)
     except (OSError, MemoryError) as error:
         raise EnvironmentFault(
-            f"{folder.path}: {str(error) or 'memory ran out'}. What is done is kept: mend the "
+            f"{folder.path}: {str(error) or 'memory ran out'}. What is done is kept: repair the "
             "machine, and give the same command again"
         ) from error
     summary.seconds = time.monotonic() - started
@@ -59,7 +58,7 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     finding = _start_finding(job, folder)
     _let_mistakes_show(finding)
     # The lock outlives the engine: what still writes must not meet the next job.
-    with ExitStack() as lock, start(job.spec) as engine:
+    with ExitStack() as lock, start(job.spec.engine_options, say) as engine:
         found = finding.result()
         job.check_names(found.root, found.images)
         profile = choose_profile(job, engine, recorded=None)
@@ -120,7 +119,7 @@ def _removed_if_refused(folder: JobFolder) -> Iterator[None]:
 def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> dict[str, Any]:
     """Write the plan, then the description that makes the job resumable."""
     plan = write_plan(found.images, folder.path / PLAN)
-    decides = {**decisions(job), "plan": plan, "profile": asdict(profile)}
+    identity = {**identity_of(job), "plan": plan, "profile": asdict(profile)}
     return folder.update(
         hw1=__version__,
         task=job.task,
@@ -132,8 +131,8 @@ def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> dict
         output=absolute(job.spec.output),
         shard_size=job.shard_size(profile.batch_size),
         counts={"planned": len(found.images), "ignored": found.ignored},
-        fingerprint=fingerprint(decides),
-        decides=decides,
+        fingerprint=fingerprint(identity),
+        decides=identity,
     )
 
 
@@ -151,7 +150,8 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
             return _finish(job, folder, plan, done, resumed=len(plan))
         # A GPU that has come since must not be chosen by itself.
         on_cpu = recorded.device == "cpu"
-        with start(replace(job.spec, device="cpu") if on_cpu else job.spec) as engine:
+        options = job.spec.engine_options
+        with start(replace(options, device="cpu") if on_cpu else options, say) as engine:
             profile = asdict(choose_profile(job, engine, recorded))
             refuse_difference(job, before, {**before, "profile": profile})
             description = folder.update(state="running", error=None, host=platform.node())

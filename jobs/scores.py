@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EnvironmentFault, InputError
-from ..pipeline.durable import replacing, sync_folders
+from ..core.durable import replacing, sync_folders
+from ..core.errors import EnvironmentFault, InputError
+from ..core.records import Committed, Float32
 from ..pipeline.parts import CLASSES, part_path, read_scores
-from ..pipeline.records import Committed, Float32
 from ..pipeline.rows import read_rows
 
 ROWS = 2**16

@@ -7,22 +7,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, Refused
-from ..pipeline.durable import make_folder, storage, write_bytes
+from ..core.durable import make_folder, storage, write_bytes
+from ..core.errors import InputError, Refused
+from ..core.numerics import Device, Profile
+from ..core.records import Committed, Planned, TaskKind
+from ..models.checkpoints import Store, load_state
+from ..models.members import SEGMENTERS
 from ..pipeline.formats import SUFFIXES
-from ..pipeline.models.members import SEGMENTERS
-from ..pipeline.numerics import Device, Profile
+from ..pipeline.names import collisions, output_name
 from ..pipeline.parts import part_digest, part_path, read_rejections
-from ..pipeline.plan import collisions, output_name, read_plan
-from ..pipeline.records import Committed, Planned
 from ..pipeline.rows import read_rows
 from ..pipeline.segmentation import SegmentWork
 from ..pipeline.walk import OVERLAY_MARK
-from ..weights.store import Store, load_state
 from .account import ShardAccount
-from .decides import of_checkpoint
 from .folder import JobFolder
-from .spec import SegmentSpec, Task
+from .identity import of_checkpoint
+from .plan import read_plan
+from .spec import SegmentSpec
 
 LONGEST_NAME = 255
 """Bytes of a file's name: Linux has no file system that allows more."""
@@ -34,7 +35,7 @@ _OURS = frozenset({".job", OVERLAY_MARK})
 class SegmentJob:
     """What is particular to a job that writes masks. See ``job.Job`` for the methods."""
 
-    task: Task = "segment"
+    task: TaskKind = "segment"
 
     def __init__(self, spec: SegmentSpec) -> None:
         self.spec = spec
@@ -71,7 +72,7 @@ class SegmentJob:
         """The images in a shard."""
         return self.spec.shard_size or 16
 
-    def decides(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What decides the result, besides the plan and the numerics profile."""
         return {
             "members": {self._checkpoint.member: of_checkpoint(self._checkpoint)},
@@ -181,11 +182,11 @@ class SegmentJob:
         if not folder.exists():
             return
         description = folder.read()
-        decides = description["decides"]
-        keep_suffix = bool(decides.get("keep_suffix"))  # that job's, not this one's
+        identity = description["decides"]
+        keep_suffix = bool(identity.get("keep_suffix"))  # that job's, not this one's
         roots = [self._masks]
-        if decides.get("overlay") and folder.lies_where_written(description):
-            roots.append(Path(decides["overlay"]))
+        if identity.get("overlay") and folder.lies_where_written(description):
+            roots.append(Path(identity["overlay"]))
         for image_id in _image_ids(folder):
             for root in roots:
                 yield root, root / output_name(image_id, ".png", keep_suffix)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..errors import InputError
-from ..weights.store import Checkpoint
-from . import numerics
+from ..core import numerics
+from ..core.errors import InputError
+from ..core.records import Committed, Decoded, Float32, Predicted, Predictor, Shard, UInt8, Written
+from ..models.checkpoints import Checkpoint
 from .decode import decode_crops
 from .parts import CLASSES, commit_part
-from .records import Committed, Decoded, Float32, Predicted, Predictor, Shard, UInt8, Written
 from .rows import format_row
 from .views import with_mirror
 
@@ -26,7 +26,7 @@ Column = Literal["confidence", "agreement"]
 class ClassifyWork:
     """Score images with an ensemble of classifiers.
 
-    ``shares`` are the members' weights in the vote, in the order of ``checkpoints``. ``vote``
+    ``vote_weights`` are the members' weights in the vote, in the order of ``checkpoints``. ``vote``
     says whether logits or probabilities are added up. With ``tta`` each member looks at an image
     and at its mirror image. ``draft``: see ``decode_crops``.
     """
@@ -34,7 +34,7 @@ class ClassifyWork:
     root: Path
     job: Path
     checkpoints: tuple[Checkpoint, ...]
-    shares: tuple[float, ...]
+    vote_weights: tuple[float, ...]
     vote: Literal["logits", "probabilities"]
     profile: numerics.Profile
     top_k: int = 1
@@ -91,13 +91,13 @@ class EnsemblePredictor:
     def __init__(self, work: ClassifyWork) -> None:
         import torch
 
-        from ..weights.store import load
-        from .inference import prepare
+        from ..models.checkpoints import load
+        from ..models.inference import prepare
 
         numerics.require(work.profile)
         self._work = work
-        total = sum(work.shares)
-        self._shares = [share / total for share in work.shares]
+        total = sum(work.vote_weights)
+        self._vote_weights = [weight / total for weight in work.vote_weights]
         with torch.inference_mode():
             members = [
                 prepare(load(checkpoint), checkpoint.preprocessing, work.profile)
@@ -135,8 +135,8 @@ class EnsemblePredictor:
             ]
             ballots = [each if self._work.vote == "logits" else each.softmax(1) for each in logits]
             total = torch.zeros_like(ballots[0])
-            for share, ballot in zip(self._shares, ballots, strict=True):
-                total += share * ballot
+            for weight, ballot in zip(self._vote_weights, ballots, strict=True):
+                total += weight * ballot
             scores = total.softmax(1) if self._work.vote == "logits" else total
             return scores.cpu().numpy(), self._agreement(logits, scores).cpu().numpy()
 
@@ -146,8 +146,8 @@ class EnsemblePredictor:
 
         label = scores.argmax(1)
         agreed = torch.zeros_like(scores[:, 0])
-        for share, each in zip(self._shares, logits, strict=True):
-            agreed += share * (each.argmax(1) == label)
+        for weight, each in zip(self._vote_weights, logits, strict=True):
+            agreed += weight * (each.argmax(1) == label)
         return agreed
 
 

@@ -33,10 +33,10 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from ..errors import EnvironmentFault, Hw1Error
+from ..core.errors import EnvironmentFault, Hw1Error
+from ..core.records import Decoded, Planned, Reason, Rejection, Shard, UInt8
 from .formats import HEAD_BYTES, format_of
 from .pixels import to_rgb
-from .records import Decoded, Planned, Reason, Rejection, Shard, UInt8
 
 FORMATS: Final = (
     JpegImagePlugin.JpegImageFile.format,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..errors import EnvironmentFault, InputError
+from ..core.errors import EnvironmentFault, InputError
+from ..core.records import Planned
 from .formats import HEAD_BYTES, SUFFIXES, format_of, suffix_of
 from .lists import read_list
-from .records import Planned
 from .walk import Identity, identities, matches, may_hold_matches, split_glob, walk
 
 _NOT_THERE: Final = (

@@ -6,7 +6,7 @@ import posixpath
 import sys
 from pathlib import Path
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 LONGEST = 4095
 """Bytes of a path that Linux opens."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .durable import sync_folders, write_bytes
-from .records import Committed, Rejection, Shard, Written
+from ..core.durable import sync_folders, write_bytes
+from ..core.records import Committed, Rejection, Shard, Written
 from .rows import format_row, join_rows, read_rows
 
 CLASSES = 50

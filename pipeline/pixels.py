@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from PIL import ExifTags, Image
 
-from .records import UInt8
+from ..core.records import UInt8
 
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from ..weights.store import Checkpoint
-from . import numerics
+from ..core import numerics
+from ..core.durable import make_folder, sync_folders, write_bytes
+from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, UInt8, Written
+from ..models.checkpoints import Checkpoint
 from .decode import decode_photos
-from .durable import make_folder, sync_folders, write_bytes
-from .palette import COLOURS, colours_of
+from .masks import COLOURS, colours_of
+from .names import output_name
 from .parts import commit_part
-from .plan import output_name
-from .records import Committed, Decoded, Predicted, Predictor, Shard, UInt8, Written
 from .rows import format_row
 from .views import ONE_VIEW, TTA_VIEWS
 
@@ -87,8 +87,8 @@ class MaskPredictor:
     def __init__(self, work: SegmentWork) -> None:
         import torch
 
-        from ..weights.store import load
-        from .inference import prepare
+        from ..models.checkpoints import load
+        from ..models.inference import prepare
 
         numerics.require(work.profile)
         self._work = work
@@ -100,7 +100,7 @@ class MaskPredictor:
         """Predict the piece's masks: uint8 (H, W) classes for each image."""
         import torch
 
-        from .inference import memory_faults
+        from ..models.inference import memory_faults
         from .tiles import segment_image
 
         network, device = self._ready.logits, self._ready.device

@@ -32,8 +32,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .preprocess import Preprocessing
-from .records import Float32, UInt8
+from ..core.preprocessing import Preprocessing
+from ..core.records import Float32, UInt8
 from .views import ONE_VIEW, View
 
 STRIDE: Final = 32

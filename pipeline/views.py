@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .records import UInt8
+from ..core.records import UInt8
 
 if TYPE_CHECKING:
     from torch import Tensor

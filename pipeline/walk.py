@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from ..errors import EnvironmentFault, InputError
+from ..core.errors import EnvironmentFault, InputError
 
 Identity = tuple[int, int]
 """A file or folder, whatever its name: device and inode."""

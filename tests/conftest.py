@@ -23,9 +23,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of checkpoints with random weights: vgg16 at 32 × 32, fcn8s at half scale."""
     import torch
 
-    from hw1.pipeline.models.registry import build
-    from hw1.pipeline.preprocess import Preprocessing
-    from hw1.weights.store import save
+    from hw1.core.preprocessing import Preprocessing
+    from hw1.models.checkpoints import save
+    from hw1.models.registry import build
 
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)

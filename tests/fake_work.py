@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hw1.errors import EnvironmentFault, InputError
-from hw1.pipeline.records import (
+from hw1.core.errors import EnvironmentFault, InputError
+from hw1.core.records import (
     Committed,
     Decoded,
     Planned,

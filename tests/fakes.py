@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hw1.core.numerics import Profile
+from hw1.core.preprocessing import Preprocessing
+from hw1.core.records import Decoded, Predicted
 from hw1.jobs.classify import ClassifyJob
 from hw1.jobs.segment import SegmentJob
 from hw1.jobs.spec import ClassifySpec, SegmentSpec
+from hw1.models.checkpoints import Checkpoint
+from hw1.models.ensemble import Ensemble
 from hw1.pipeline.classification import ClassifyWork
-from hw1.pipeline.numerics import Profile
-from hw1.pipeline.preprocess import Preprocessing
-from hw1.pipeline.records import Decoded, Predicted
 from hw1.pipeline.segmentation import SegmentWork
-from hw1.weights.ensemble import Ensemble
-from hw1.weights.store import Checkpoint
 
 CHECKPOINT = Checkpoint("vgg16", Path("none"), "0" * 64, Preprocessing(size=8), {}, 0)
 Hook = Callable[[Decoded], None]

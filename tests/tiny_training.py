@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hw1.jobs.training import recipe as recipes
-from hw1.pipeline.models import registry
-from hw1.pipeline.palette import COLOURS
+from hw1.models import registry
+from hw1.pipeline.masks import COLOURS
+from hw1.training import recipe as recipes
 
 
 class TinyClassifier(nn.Module):
@@ -118,7 +118,7 @@ def segment_recipe(data: Path, **changes: object) -> recipes.Recipe:
 
 def kill_before(step: int) -> None:
     """Have the process die by SIGKILL when it is about to do this step, counted from 0."""
-    from hw1.jobs.training.loop import Loop
+    from hw1.training.loop import Loop
 
     train_step = Loop.train_step
 
@@ -131,7 +131,7 @@ def kill_before(step: int) -> None:
 
 
 if __name__ == "__main__":
-    from hw1.jobs.train import train
+    from hw1.training.train import train
 
     install()
     if len(sys.argv) > 3:

@@ -1,1 +1,1 @@
-"""The checkpoints that hw1 ships, and the code that finds, checks, reads and writes them."""
+"""The checkpoints that hw1 ships, and ensemble.toml, which says how they vote. No code."""

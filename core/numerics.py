@@ -1,0 +1,151 @@
+"""The numerics profile: what floating-point results depend on, fixed when a job begins.
+
+The same weights and pixels give other last bits, and now and then another label, on another
+device, in another precision or batch shape, with another number of threads. So these are chosen
+once, by capability and never by timing, recorded in job.json, and met by every actor.
+"""
+
+import math
+import os
+import platform
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, cast
+
+from .errors import EnvironmentFault, InputError
+
+Device = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+CGROUP = Path("/sys/fs/cgroup")
+
+_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the bytes of a job's result depend on, besides the weights and the images.
+
+    ``batch_size`` is the number of images in a forward pass, ``threads`` that of an actor on a
+    CPU (0 on a GPU, where the host's threads decide nothing).
+    """
+
+    device: Device
+    device_model: str
+    precision: Precision
+    backend: str
+    batch_size: int
+    threads: int
+    torch: str
+    torchvision: str
+    pillow: str
+
+
+def resolve_device(asked: str) -> Device:
+    """Turn ``auto`` into what this machine has; InputError where ``cuda`` is asked in vain."""
+    if asked == "cpu" or (asked == "auto" and not _may_have_gpu()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if asked == "cuda":
+        raise InputError(
+            "--device cuda: torch sees no GPU here; give --device cpu, or install a torch "
+            "that was built for this machine's GPU"
+        )
+    return "cpu"
+
+
+def resolve_precision(asked: str, device: Device) -> Precision:
+    """Turn ``auto`` into the fastest precision that the device computes natively."""
+    if asked == "auto":
+        if device == "cpu":
+            return "bf16" if _BF16_FLAGS & _cpu_flags() else "fp32"
+        import torch
+
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if asked == "fp16" and device == "cpu":
+        raise InputError("--precision fp16 needs a GPU: on a CPU give fp32 or bf16")
+    return cast(Precision, asked)
+
+
+def detect(device: Device, precision: Precision, batch_size: int, threads: int) -> Profile:
+    """The profile that this machine gives for these choices."""
+    return Profile(
+        device=device,
+        device_model=_device_model(device),
+        precision=precision,
+        backend="torch packed" if device == "cpu" else "torch deterministic",
+        batch_size=batch_size,
+        threads=threads if device == "cpu" else 0,
+        torch=version("torch"),
+        torchvision=version("torchvision"),
+        pillow=version("pillow"),
+    )
+
+
+def require(profile: Profile) -> None:
+    """Raise EnvironmentFault where this machine would not give the profile's bytes."""
+    here = detect(profile.device, profile.precision, profile.batch_size, profile.threads)
+    unmet = [
+        f"{field.name} {getattr(profile, field.name)!r}, here {getattr(here, field.name)!r}"
+        for field in fields(Profile)
+        if getattr(profile, field.name) != getattr(here, field.name)
+    ]
+    if unmet:
+        raise EnvironmentFault(
+            f"this machine ({platform.node()}) cannot meet the job's numerics profile: "
+            f"{'; '.join(unmet)}. Run it where they are equal, or start again with --overwrite"
+        )
+
+
+def cores() -> int:
+    """The CPU cores that this process may use: by its affinity, and by its container's quota."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(own, _quota())))
+
+
+def _device_model(device: Device) -> str:
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    # oneDNN picks its kernels by instruction set: two machines of one name may differ in it.
+    sets = sorted(_cpu_flags() & (_BF16_FLAGS | {"avx2", "avx512f", "avx512_vnni"}))
+    return " ".join([_cpu_line("model name") or platform.processor() or platform.machine(), *sets])
+
+
+def _quota() -> float:
+    """Cores' worth of time that the control group gives (versions 2 and 1), inf for no limit."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            text = " ".join((CGROUP / name).read_text() for name in names)
+            quota, period = map(float, text.split())
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+        if quota > 0:
+            return quota / period
+    return math.inf
+
+
+def _may_have_gpu() -> bool:
+    """Whether it's worth asking torch, whose import takes seconds: a driver left its mark."""
+    return any(any(Path("/dev").glob(name)) for name in ("nvidia[0-9]*", "kfd", "dxg"))
+
+
+def _cpu_flags() -> frozenset[str]:
+    return frozenset((_cpu_line("flags") or "").split())
+
+
+def _cpu_line(name: str) -> str | None:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return None

@@ -1,0 +1,165 @@
+"""The plain data that flows through the pipeline: find → shard → decode → predict → write."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Reason = Literal[
+    "not_image",
+    "empty",
+    "truncated",
+    "too_large",
+    "unreadable",
+    "gone",
+    "changed",
+    "crashed",
+    "timeout",
+]
+
+TaskKind = Literal["classify", "segment"]
+"""What is made of each image: a label, or a mask."""
+
+UInt8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An image of the plan: its name, and what it was when the plan was frozen.
+
+    ``size`` is in bytes. Both are -1 for a line of a list whose file was not there.
+    """
+
+    image_id: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An image that gets no prediction, for its own fault, and why."""
+
+    image_id: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A contiguous run of the plan: the unit of work, of retry and of commit.
+
+    ``first`` is the position in the plan of ``images[0]``. A piece of a shard is a Shard with
+    the same id and fewer images.
+    """
+
+    id: int
+    first: int
+    images: tuple[Planned, ...]
+
+    @property
+    def stop(self) -> int:
+        """The position in the plan behind the last image."""
+        return self.first + len(self.images)
+
+    def piece(self, first: int, stop: int) -> "Shard":
+        """The part of the shard at positions first to stop - 1 of the plan."""
+        return Shard(self.id, first, self.images[first - self.first : stop - self.first])
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The images of a piece as pixels.
+
+    ``piece`` is what was looked at: its beginning where memory ended it early, never empty.
+    ``positions`` are the positions in the plan of the images that could be decoded, and
+    ``image_ids`` their names. ``arrays`` holds, for classification, one uint8 (n, S, S, 3) array
+    a distinct preprocessing; for segmentation, one uint8 (H, W, 3) RGB array an image.
+    """
+
+    piece: Shard
+    positions: tuple[int, ...]
+    image_ids: tuple[str, ...]
+    arrays: tuple[UInt8, ...]
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What the models say of the images of a piece.
+
+    ``arrays`` holds, for classification, one float32 (n, 50) array of class probabilities and one
+    float32 (n,) of agreement; for segmentation, one uint8 (H, W)
+    array of classes an image, and behind these the images themselves where an overlay is asked
+    for.
+    """
+
+    piece: Shard
+    image_ids: tuple[str, ...]
+    arrays: tuple[NDArray[Any], ...]
+    rejections: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A piece's outcome, small enough to travel through the driver.
+
+    ``rows`` are lines of the shard's part without the line end: of the CSV for classification,
+    ``image_id,sha256`` for masks. ``scores`` is float32 (n, 50) where a scores file is asked for.
+    """
+
+    piece: Shard
+    rows: tuple[str, ...]
+    rejections: tuple[Rejection, ...]
+    scores: Float32 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A shard whose part lies on the disk, fsynced: what its line of the ledger says.
+
+    ``digest`` is the SHA-256, in hexadecimal, of the part's bytes.
+    """
+
+    shard: int
+    first: int
+    images: int
+    rows: int
+    rejected: int
+    digest: str
+    seconds: float
+
+
+class Predictor(Protocol):
+    """The models, loaded: what an actor holds."""
+
+    def __call__(self, decoded: Decoded) -> Predicted:
+        """Predict the images of a piece."""
+
+
+class Work(Protocol):
+    """What is done to each shard, the same under every engine. Picklable and small.
+
+    The engine calls these in order, each perhaps in another process, on another machine.
+    """
+
+    def decode(self, piece: Shard) -> Decoded:
+        """Read and decode the piece's images, or its beginning where memory bounds it.
+
+        Raises EnvironmentFault where the machine, not an image, is at fault.
+        """
+
+    def load(self) -> Predictor:
+        """Load the models; called once in each actor.
+
+        Raises InputError for a bad checkpoint, EnvironmentFault where this machine does not
+        meet the job's numerics profile.
+        """
+
+    def write(self, predicted: Predicted) -> Written:
+        """Write what a piece's images give each for themselves (masks); make the part's rows."""
+
+    def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
+        """Write the shard's part, durably, from the outcomes of pieces that cover it."""

@@ -1,0 +1,107 @@
+"""What the scheduler asks of the processes that do the work, and how they answer."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from ..core.records import Shard, Written
+
+Stage = Literal["load", "decode", "predict", "write", "commit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How a call failed.
+
+    ``died``: its process died, perhaps of its input. ``lost``: its process is gone by the
+    machine's fault. ``missing``: its input is gone, its process is well. ``raised``: the work
+    raised ``error``.
+    """
+
+    kind: Literal["died", "lost", "missing", "raised"]
+    detail: str
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedData:
+    """A decoded piece, held by the backend: ``stop`` is how far it got, ``size`` in bytes."""
+
+    stop: int
+    size: int
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the cluster, as it is now, has room for: each at least 1.
+
+    ``predictors`` are processes that hold the models; ``decoders`` pieces decoded at a time;
+    ``shards`` begun and not committed; ``bytes`` of decoded images that wait or are predicted.
+    """
+
+    predictors: int
+    decoders: int
+    shards: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The patience with what fails.
+
+    ``timeout`` is in seconds, for one image; None is no limit. ``tries`` bounds the tries of what
+    the machine fails, ``pause`` (seconds) is the first wait between them, doubled each time.
+    """
+
+    timeout: float | None = None
+    tries: int = 7
+    pause: float = 0.5
+
+    def limit(self, images: int) -> float | None:
+        """Seconds after which a piece of so many images is stopped.
+
+        A piece whose limit was too strict is split, not rejected: only the limit of one image
+        has to be generous.
+        """
+        return None if self.timeout is None else self.timeout * (1 + (images - 1) / 60)
+
+    def backoff(self, tries: int) -> float:
+        """Seconds to wait after so many failed tries."""
+        return float(min(30.0, self.pause * 2 ** (tries - 1)))
+
+
+class Backend(Protocol):
+    """The processes. A call is a key, which ``wait`` gives back with its outcome.
+
+    Outcomes: of a worker's load, None; of decode, DecodedData; of predict, an opaque value for
+    write; of write, Written, or Committed where a shard was given; of commit, Committed; of any,
+    a Fault.
+    """
+
+    def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
+        """Start a process for decode or predict: its key, and the call that gets it ready."""
+
+    def stop(self, worker: Hashable) -> None:
+        """End a process, whatever it does."""
+
+    def decode(self, piece: Shard, limit: float | None, worker: Hashable | None) -> Hashable:
+        """Decode a piece, in any process or in the one given, stopped after limit seconds."""
+
+    def predict(self, data: Any, limit: float | None, worker: Hashable) -> Hashable:
+        """Predict a decoded piece, stopped after limit seconds."""
+
+    def write(self, data: Any, shard: Shard | None, seconds: float) -> Hashable:
+        """Write a predicted piece, and where it is a whole shard, commit that."""
+
+    def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Hashable:
+        """Commit a shard of several pieces."""
+
+    def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Any]]:
+        """The outcomes that are there, after at most timeout seconds' waiting for the first."""
+
+    def room(self) -> Room:
+        """What there is room for now."""
+
+    def clock(self) -> float:
+        """Seconds, from any origin."""

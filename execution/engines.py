@@ -1,0 +1,129 @@
+"""Chooses the engine that a job runs on: Ray, or this process."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from ..core.errors import InputError
+from ..core.numerics import cores, resolve_device
+from ..core.records import Committed, Shard, Work
+
+if TYPE_CHECKING:
+    from .ray_engine import RayEngine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Where shards are moved: on Ray, or in this process. None: the engine chooses.
+
+    The last four are Ray's (see ``placement.RayOptions``); ``timeout`` is in seconds an image.
+    Raises InputError where they are given without Ray: they would do nothing.
+    """
+
+    engine: Literal["ray", "inline"] = "ray"
+    device: str = "auto"
+    threads: int | None = None
+    actors: int | None = None
+    address: str | None = None
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("actors", "address", "timeout"):
+            if self.engine == "inline" and getattr(self, name) is not None:
+                raise InputError(f"--{name} needs --engine ray: inline has no workers")
+
+
+class Engine(Protocol):
+    """Moves shards through a Work."""
+
+    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
+        """Take each shard through the work's steps; ``commit`` is called once for each."""
+
+    def prefer(self, device: str) -> str:
+        """The device where ``auto`` is asked for, as far as the engine knows it."""
+
+    def threads(self) -> int:
+        """The threads of an actor on a CPU, where none are asked for."""
+
+    def probe(self, function: Callable[..., T], *arguments: object) -> T:
+        """The function's result in a place like those where the models will run."""
+
+
+class Inline:
+    """This process, one shard after the other; ``actors`` share the cores, as Ray's would."""
+
+    def __init__(self, actors: int = 1) -> None:
+        self._actors = actors
+
+    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
+        """See Engine."""
+        from .inline_engine import run_inline
+
+        run_inline(work, shards, commit)
+
+    def prefer(self, device: str) -> str:
+        """See Engine: torch is loaded here in any case, and knows."""
+        return device
+
+    def threads(self) -> int:
+        """The cores, divided by the actors."""
+        return max(1, cores() // self._actors)
+
+    def probe(self, function: Callable[..., T], *arguments: object) -> T:
+        """See Engine: the place is here."""
+        return function(*arguments)
+
+
+class OnRay:
+    """Ray: processes on this machine, or on a cluster's."""
+
+    def __init__(self, engine: "RayEngine") -> None:
+        self._engine = engine
+
+    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
+        """See Engine."""
+        self._engine.run(work, shards, commit)
+
+    def prefer(self, device: str) -> str:
+        """See Engine: what was decided when Ray had started."""
+        return self._engine.options.device
+
+    def threads(self) -> int:
+        """The cores of a machine, divided by its actors."""
+        return self._engine.threads
+
+    def probe(self, function: Callable[..., T], *arguments: object) -> T:
+        """See Engine: on this machine that's here, in a cluster a process beside the models'."""
+        if self._engine.options.address is None:
+            return function(*arguments)
+        return self._engine.probe(function, *arguments)
+
+
+@contextmanager
+def start(options: EngineOptions, status: Callable[[str], None]) -> Iterator[Engine]:
+    """The engine that is asked for, started; stopped when the context ends.
+
+    ``status`` gets a line of text for what went wrong and is being tried again, and for what
+    takes long.
+    """
+    if options.engine == "inline":
+        yield Inline()
+        return
+    from .ray_engine import RayEngine, RayOptions
+
+    here = options.address is None
+    ray = RayOptions(
+        address=options.address,
+        actors=options.actors,
+        device=resolve_device(options.device) if here else options.device,
+        threads=options.threads,
+        timeout=options.timeout or RayOptions.timeout,
+        # Ray would count the machine's, whatever part of it this process may use.
+        processors=cores(),
+        modules=("torch", "hw1.models.registry"),
+    )
+    with RayEngine(ray, status) as engine:
+        yield OnRay(engine)

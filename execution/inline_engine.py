@@ -1,0 +1,46 @@
+"""The engine without Ray: every step in this process, one shard after the other."""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+from ..core.errors import EnvironmentFault
+from ..core.records import Committed, Shard, Work, Written
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PAUSES = (0.5, 2.0, 5.0)
+"""Seconds between the tries of a call that met a fault of the environment."""
+
+
+def run_inline(work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
+    """Take each shard through decode, predict, write and commit, in order.
+
+    ``commit`` is called once a shard, when its part is durable. The models are loaded once, before
+    the first shard is asked for. Nothing isolates this process from an image that crashes it.
+
+    Raises EnvironmentFault where the machine still fails after a few tries, and whatever else
+    the work raises.
+    """
+    predictor = _retrying(work.load)
+    for shard in shards:
+        start = time.monotonic()
+        pieces: list[Written] = []
+        at = shard.first
+        while at < shard.stop:
+            decoded = _retrying(work.decode, shard.piece(at, shard.stop))
+            at = decoded.piece.stop
+            predicted = _retrying(predictor, decoded)
+            pieces.append(_retrying(work.write, predicted))
+        commit(_retrying(work.commit, shard, pieces, time.monotonic() - start))
+
+
+def _retrying(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The call's result, after a pause for each time that it met a fault of the environment."""
+    for pause in PAUSES:
+        try:
+            return call(*args, **kwargs)
+        except EnvironmentFault:
+            time.sleep(pause)
+    return call(*args, **kwargs)

@@ -1,0 +1,97 @@
+"""What runs in the engine's processes, away from the driver; knows nothing of Ray."""
+
+import faulthandler
+import functools
+import importlib
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, Work, Written
+
+T = TypeVar("T")
+
+Decoding = tuple[tuple[int, int], Decoded]
+"""How far a piece got and its bytes, which the driver reads, and the piece, which it need not."""
+
+
+@functools.lru_cache(maxsize=1)
+def the_work(pickled: bytes) -> Work:
+    """The job's work, unpickled once in each process."""
+    work: Work = pickle.loads(pickled)
+    return work
+
+
+@contextmanager
+def limited(seconds: float | None) -> Iterator[None]:
+    """End this process if the block takes longer.
+
+    faulthandler's watchdog is a thread in C: neither a decoder that never returns to Python nor
+    one that holds the GIL keeps it from that; and its clock starts with the work, not with the
+    wait for a place.
+    """
+    if seconds is not None:
+        faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def decode(pickled: bytes, piece: Shard, limit: float | None) -> Decoding:
+    """Decode a piece; in at most limit seconds."""
+    with limited(limit):
+        decoded = the_work(pickled).decode(piece)
+    return (decoded.piece.stop, sum(array.nbytes for array in decoded.arrays)), decoded
+
+
+def write(
+    pickled: bytes, predicted: Predicted, shard: Shard | None, seconds: float
+) -> Written | Committed:
+    """Write a piece, and where it is a whole shard, commit that."""
+    work = the_work(pickled)
+    written = work.write(predicted)
+    return written if shard is None else work.commit(shard, [written], seconds)
+
+
+def commit(pickled: bytes, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
+    """Commit a shard of several pieces."""
+    return the_work(pickled).commit(shard, pieces, seconds)
+
+
+class Process:
+    """A process that the scheduler knows by name: it predicts, or decodes suspects."""
+
+    def __init__(self, threads: int):
+        # Ray sets 1 where a process holds no processors; OpenMP reads it as torch is imported.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        self._predictor: Predictor | None = None
+
+    def warm(self, modules: Sequence[str]) -> None:
+        """Import modules that the work will need."""
+        for module in modules:
+            importlib.import_module(module)
+
+    def probe(self, function: Callable[..., T], arguments: tuple[object, ...]) -> T:
+        """Call a function of the package here, where the models will be."""
+        return function(*arguments)
+
+    def load(self, pickled: bytes) -> None:
+        """Get ready to predict."""
+        self._predictor = the_work(pickled).load()
+
+    def prepare(self, pickled: bytes) -> None:
+        """Get ready to decode."""
+        the_work(pickled)
+
+    def decode(self, pickled: bytes, piece: Shard, limit: float | None) -> Decoding:
+        """Decode a piece; in at most limit seconds."""
+        return decode(pickled, piece, limit)
+
+    def predict(self, decoded: Decoded, limit: float | None) -> tuple[None, Predicted]:
+        """Nothing for the driver, and the predicted piece; in at most limit seconds."""
+        assert self._predictor is not None
+        with limited(limit):
+            return None, self._predictor(decoded)

@@ -1,0 +1,1 @@
+"""Networks and their checkpoints: build, fold, pack; find, verify, read, write; ensembles."""

@@ -1,0 +1,212 @@
+"""Checkpoint files as bytes: safetensors, and what torch.save wrote in its old and new formats.
+
+Nothing in a file is ever executed: torch's are read with ``weights_only=True``.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.durable import make_folder, write_bytes
+from ..core.errors import EnvironmentFault, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PREFIX = "module."  # nn.DataParallel's
+_MAX_HEADER = 100_000_000  # safetensors' own bound
+
+_NO_SUCH_FILE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EACCES,
+    errno.EPERM,
+)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with _readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file. Raises InputError where it can't be read, EnvironmentFault for a disk's."""
+    with _readable(path):
+        return path.read_bytes()
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """A safetensors file's metadata, without its tensors; a torch file has none: empty."""
+    with _readable(path), path.open("rb") as file:
+        start = file.read(9)
+        if not _is_safetensors(start):
+            return {}
+        header = start[8:] + file.read(_length(start) - 1)
+    return _metadata(header, path)
+
+
+def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
+    """The state dict in a checkpoint's bytes, and its metadata (torch's formats have none).
+
+    Reads a state dict, and one that lies under ``state_dict``, with or without the prefix
+    ``module.``. Raises InputError, which names ``path``, for everything else: an empty, truncated
+    or foreign file, a pickle that holds more than tensors.
+    """
+    if not content:
+        raise InputError(f"{path} is empty: copy it again")
+    metadata: dict[str, str] = {}
+    if _is_safetensors(content[:9]):
+        loaded = _parse_safetensors(content, path)
+        metadata = _metadata(content[8 : 8 + _length(content)], path)
+    else:
+        loaded = _parse_torch(content, path)
+    return _state(loaded, path), metadata
+
+
+def require_writable(path: Path) -> None:
+    """Raise InputError, before any work is done, where no file can be written to ``path``."""
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file's name, found a folder")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{path} can't be written: {above} is no folder that you may write to")
+
+
+def write(state: Mapping[str, "Tensor"], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, whole or not at all; equal states give equal bytes.
+
+    Raises EnvironmentFault where the disk is full or the folder can't be written.
+    """
+    import safetensors.torch
+
+    # The library writes metadata in an order that changes from run to run: write the header again.
+    content = safetensors.torch.save(_apart(state))
+    stop = 8 + _length(content)
+    header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:stop])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
+    make_folder(path.parent)
+    write_bytes(path, [len(text).to_bytes(8, "little"), text, content[stop:]])
+
+
+def _apart(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """The state with a tensor of its own for each name, which safetensors insists on."""
+    apart: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in state.items():
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.contiguous() if place not in taken else tensor.clone().contiguous()
+        taken.add(place)
+    return apart
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what reading a file raises into an error for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SUCH_FILE:
+            said = f"{path}: {error.strerror}: expected a checkpoint's file"
+            raise InputError(said) from error
+        raise EnvironmentFault(f"{path}: {error.strerror}, while reading it") from error
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """Whether a file's first nine bytes are a header's length and its opening brace.
+
+    torch's files begin with a zip's or a pickle's bytes, which are no header's length; the first
+    one or two of them, though, are some header's.
+    """
+    return start[8:9] == b"{" and _length(start) <= _MAX_HEADER
+
+
+def _length(content: bytes) -> int:
+    """The length of a safetensors file's header, from its first eight bytes."""
+    return int.from_bytes(content[:8], "little")
+
+
+def _metadata(header: bytes, path: Path) -> dict[str, str]:
+    try:
+        metadata = json.loads(header).get("__metadata__", {})
+        return {str(key): str(value) for key, value in metadata.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged (its header can't be read): copy it again") from error
+
+
+def _parse_safetensors(content: bytes, path: Path) -> dict[str, "Tensor"]:
+    import safetensors.torch
+
+    try:
+        return safetensors.torch.load(content)
+    except MemoryError:
+        raise
+    except Exception as error:  # SafetensorError, KeyError for a dtype that torch lacks, …
+        raise InputError(f"{path} is damaged ({_first_line(error)}): copy it again") from error
+
+
+def _parse_torch(content: bytes, path: Path) -> Any:
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch deprecates isn't the reader's business
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # garbage makes the unpickler raise nearly anything
+        raise InputError(_why_not(path, error)) from error
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """Why torch refused a file, without its advice to read it unsafely."""
+    text = str(error)
+    named = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:global|class) (\S+)", text)
+    if named or "TorchScript" in text:
+        found = next((group for group in named.groups() if group), "") if named else "TorchScript"
+        return (
+            f"{path} holds more than tensors ({found.rstrip('.')}) and was not read, since that "
+            "could run code. Where it came from, save torch.save(model.state_dict(), FILE)"
+        )
+    return (
+        f"{path} is not a whole checkpoint ({_first_line(error)}): expected safetensors, or a "
+        "state dict written by torch.save. If it was copied, copy it again"
+    )
+
+
+def _state(loaded: Any, path: Path) -> dict[str, "Tensor"]:
+    """The state dict in what was read: tensors by name."""
+    import torch
+
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not loaded:
+        found = "nothing" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+        raise InputError(f"{path}: expected a state dict (tensors by name), found {found} in it")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            found = f"{name!r}, a {type(value).__name__}"
+            raise InputError(f"{path}: expected a state dict (tensors by name), found {found}")
+        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+            raise InputError(f"{path}: {name} is not a dense tensor with values")
+    prefix = _PREFIX if all(name.startswith(_PREFIX) for name in loaded) else ""
+    return {name.removeprefix(prefix): value.detach() for name, value in loaded.items()}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    if lines and "weights_only" in lines[0]:  # advice to read it unsafely
+        return "a pickle that can't be read safely"
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__

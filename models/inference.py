@@ -1,0 +1,117 @@
+"""A network made ready to predict: its device, precision, layout, and its input's form."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..core.errors import EnvironmentFault
+from ..core.numerics import Profile
+from ..core.preprocessing import Preprocessing
+from ..core.records import UInt8
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+_USUAL_SIDE = 320
+"""Of a tile as it's scored: packed for it, the weights serve others nearly as well."""
+
+
+@contextmanager
+def memory_faults(
+    advice: str = "give a smaller --batch-size, or fewer --actors",
+) -> Iterator[None]:
+    """Turn torch's lack of memory, which is the machine's fault, into EnvironmentFault."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EnvironmentFault(f"the GPU's memory ran out: {advice}") from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise EnvironmentFault(f"the machine's memory ran out: {advice}") from error
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A network on its device: uint8 images in, float32 logits out."""
+
+    network: "nn.Module"
+    device: "torch.device"
+    dtype: "torch.dtype"
+    layout: "torch.memory_format"
+    mean: "Tensor"
+    std: "Tensor"
+
+    def __call__(self, images: UInt8) -> "Tensor":
+        """Logits (N, 50), float32, of uint8 (N, H, W, 3) RGB images; on the device."""
+        import torch
+
+        # The bytes travel, not the floats: a quarter of the traffic to a GPU.
+        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float()
+        return self.logits((pixels / 255 - self.mean) / self.std)
+
+    def logits(self, inputs: "Tensor") -> "Tensor":
+        """Logits, float32, of normalised float32 (N, 3, H, W) inputs on the device.
+
+        Raises EnvironmentFault where memory runs out.
+        """
+        with memory_faults():
+            outputs: Tensor = self.network(inputs.to(self.dtype, memory_format=self.layout))
+            return outputs.float()
+
+
+def _exact_cudnn() -> None:
+    """Have a GPU give the same bytes again, and fp32 be what the profile calls it, not TF32.
+
+    Some of cuDNN's transposed convolutions, with which the segmenters enlarge, add up in varying
+    order; timing them would choose another one now and then.
+    """
+    import torch
+
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile) -> Ready:
+    """Make a loaded network ready to predict under a numerics profile.
+
+    Sets the process's number of torch threads, which is the actor's own, and what cuDNN may do.
+    """
+    import torch
+
+    from .fold import optimise
+    from .pack import pack
+
+    _exact_cudnn()
+    if profile.threads:
+        torch.set_num_threads(profile.threads)
+    device = torch.device(profile.device)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
+        profile.precision
+    ]
+    layout = torch.channels_last
+    network = optimise(network.eval(), preprocessing.size).to(device=device, dtype=dtype)
+    network = network.to(memory_format=layout)  # type: ignore[call-overload]
+    if device.type == "cpu":
+        size = preprocessing.size or _USUAL_SIDE
+        example = torch.zeros(1, 3, size, size, dtype=dtype).to(memory_format=layout)
+        batch_size = 1 if preprocessing.size is None else profile.batch_size
+        network = pack(network, example, batch_size)
+
+    def constant(values: tuple[float, float, float]) -> "Tensor":
+        return torch.tensor(values, device=device).view(1, 3, 1, 1)
+
+    return Ready(
+        network=network,
+        device=device,
+        dtype=dtype,
+        layout=layout,
+        mean=constant(preprocessing.mean),
+        std=constant(preprocessing.std),
+    )

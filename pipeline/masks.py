@@ -1,0 +1,114 @@
+"""Masks: the seven land-cover classes, their colours as DeepGlobe defines them, and PNG files."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ..core.errors import Hw1Error, InputError
+from ..core.records import UInt8
+
+NAMES: tuple[str, ...] = (
+    "urban",
+    "agriculture",
+    "rangeland",
+    "forest",
+    "water",
+    "barren",
+    "unknown",
+)
+
+UNKNOWN = 6
+"""The class of pixels that nobody labelled: clouds and the like. Never averaged in a score."""
+
+FOREIGN = 255
+"""What ``classes_of`` gives for a colour that is no class's."""
+
+COLOURS: UInt8 = np.array(
+    [
+        [0, 255, 255],
+        [255, 255, 0],
+        [255, 0, 255],
+        [0, 255, 0],
+        [0, 0, 255],
+        [255, 255, 255],
+        [0, 0, 0],
+    ],
+    dtype=np.uint8,
+)
+"""uint8 (7, 3) RGB; row i is the colour of class i."""
+COLOURS.setflags(write=False)
+
+
+def _class_of_bits() -> UInt8:
+    """Uint8 (8,): the class of each colour, its channels taken as the bits of a number."""
+    table = np.full(8, FOREIGN, dtype=np.uint8)
+    bits = (COLOURS >> 7) @ np.array([4, 2, 1], dtype=np.uint8)
+    table[bits] = np.arange(len(COLOURS), dtype=np.uint8)
+    return table
+
+
+_CLASS_OF_BITS = _class_of_bits()
+
+
+def classes_of(rgb: UInt8) -> UInt8:
+    """The classes (H, W) of a mask's uint8 (H, W, 3) RGB pixels.
+
+    A channel of 128 and more counts as 255, one below as 0, since masks that went through a lossy
+    format are a little off. Of the eight colours that leaves, pure red is no class: FOREIGN.
+    """
+    high = rgb >> 7
+    bits = (high[..., 0] << 2) | (high[..., 1] << 1) | high[..., 2]
+    return _lookup(_CLASS_OF_BITS, bits)
+
+
+def colours_of(classes: UInt8) -> UInt8:
+    """The uint8 (H, W, 3) RGB pixels of a mask whose classes, 0 to 6, are uint8 (H, W).
+
+    Raises IndexError for any other class, FOREIGN too.
+    """
+    return _lookup(COLOURS, classes)
+
+
+def _lookup(table: UInt8, index: NDArray[Any]) -> UInt8:
+    """``table[index]``, in bands: numpy makes an eight-byte number of every index first."""
+    found = np.empty((*index.shape, *table.shape[1:]), dtype=np.uint8)
+    for top in range(0, len(index), 256):
+        found[top : top + 256] = table[index[top : top + 256]]
+    return found
+
+
+def read_mask(path: Path) -> tuple[UInt8, int]:
+    """The classes (H, W) of a mask, and how many of its pixels have a colour that is no class's.
+
+    Such pixels are FOREIGN. RGB and palette PNGs are read by their colours; one with a single
+    8-bit channel holds the classes themselves. Raises InputError.
+    """
+    try:
+        with warnings.catch_warnings():
+            # A mask of a large image is large: Pillow's warning is about files from strangers.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG",)) as image:
+                classes = _classes(image, path)
+    except (Hw1Error, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises nearly anything for a damaged chunk
+        found = "no PNG image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise InputError(f"{path}: expected a PNG mask, found: {found}") from error
+    return classes, int(np.count_nonzero(classes == FOREIGN))
+
+
+def _classes(image: Image.Image, path: Path) -> UInt8:
+    if image.mode == "L":
+        index = np.array(image)
+        index[index >= len(NAMES)] = FOREIGN
+        return index
+    if image.mode in ("RGB", "RGBA", "P"):
+        return classes_of(np.asarray(image.convert("RGB")))
+    raise InputError(
+        f"{path}: expected a mask of RGB colours, a palette, or 8-bit classes 0 to "
+        f"{len(NAMES) - 1}; found a PNG of mode {image.mode}"
+    )

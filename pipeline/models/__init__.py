@@ -1,1 +1,0 @@
-"""The networks: plain torch modules, no I/O."""

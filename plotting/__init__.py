@@ -1,0 +1,1 @@
+"""Figures: t-SNE, learning curves, masks side by side, scores."""

@@ -1,0 +1,53 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from hw1.core import numerics
+from hw1.execution import ray_engine as engine
+from hw1.execution.engines import EngineOptions, start
+from hw1.execution.placement import RayOptions
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 6),
+        ({"cpu.max": "max 100000"}, 6),
+        ({"cpu.max": "250000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "900000 100000"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+    ],
+)
+def test_cores_are_those_that_this_process_may_use(
+    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content + "\n")
+    monkeypatch.setattr(numerics, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert numerics.cores() == expected
+
+
+def test_both_engines_count_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else their threads differ, and with these the bytes."""
+    seen: list[RayOptions] = []
+
+    class Engine:
+        def __init__(self, options: RayOptions, _: object) -> None:
+            seen.append(options)
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(engine, "RayEngine", Engine)
+    monkeypatch.setattr("hw1.execution.engines.cores", lambda: 3)
+    with start(EngineOptions(), print):
+        pass
+    with start(EngineOptions(engine="inline"), print) as inline:
+        assert inline.threads() == 3
+    assert [options.processors for options in seen] == [3]

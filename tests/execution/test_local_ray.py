@@ -1,0 +1,169 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from hw1.execution import local_ray as local
+
+
+def test_the_folder_is_short_and_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 20)))
+    with local.scratch() as folder:
+        assert folder.is_dir()
+        assert len(str(folder)) + len("/r") + 64 <= 107
+        (folder / "session").mkdir()
+    assert not folder.exists()
+
+
+def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    before = dict(os.environ)
+    with local.environment():
+        assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+        os.environ["RAY_AUTH_MODE"] = "token"  # as Ray does
+    assert dict(os.environ) == before
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
+    with local.environment():
+        assert os.environ["RAY_AUTH_TOKEN"] == "given"
+
+
+def test_a_server_that_says_nothing_is_no_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert not local.speaks_grpc("127.0.0.1", port, timeout=0.2)
+        monkeypatch.setenv("RAY_USE_TLS", "1")
+        assert local.speaks_grpc("127.0.0.1", port, timeout=0.2)
+    with pytest.raises(OSError, match="refused"):
+        local.speaks_grpc("127.0.0.1", port, timeout=0.2)
+
+
+def test_the_guard_cleans_up_after_a_kill(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    program = f"""if True:
+        import os
+        from pathlib import Path
+        from hw1.pipeline import local
+        with local.guard(Path({str(folder)!r})):
+            os.kill(os.getpid(), 9)
+    """
+    with ExitStack() as stack:
+        left = _sleeper(stack, folder, "w")
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+        assert left.wait(30) == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while folder.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_the_guard_ends_what_writes_into_the_folder(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "inside-not"
+    inside.mkdir()
+    outside.mkdir()
+    with ExitStack() as stack:
+        with local.guard(inside):
+            ours = _sleeper(stack, inside, "w")
+            readers = [_sleeper(stack, inside, "r"), _sleeper(stack, outside, "w")]
+        assert ours.wait(10) == -signal.SIGKILL
+        assert [reader.poll() for reader in readers] == [None, None]
+
+
+def test_the_guard_knows_the_folder_by_its_real_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setattr(local, "LONGEST", 4096)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "link"))
+    with ExitStack() as stack, local.scratch() as folder:
+        with local.guard(folder):
+            left = _sleeper(stack, folder, "w")
+        assert left.wait(10) == -signal.SIGKILL
+
+
+def _sleeper(stack: ExitStack, folder: Path, mode: str) -> subprocess.Popen[bytes]:
+    """A process with a file in the folder open; ended with the stack."""
+    (folder / "log").touch()
+    with (folder / "log").open(mode) as file:
+        descriptor = {"stdin" if mode == "r" else "stdout": file}
+        process = stack.enter_context(subprocess.Popen(["sleep", "600"], **descriptor))
+    stack.callback(process.kill)
+    return process
+
+
+def test_signals_are_passed_over_for_a_while() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with local.uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_guard_does_nothing_otherwise(tmp_path: Path) -> None:
+    with local.guard(tmp_path):
+        pass
+    assert tmp_path.is_dir()
+
+
+def test_internals_are_set_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("ray._private.worker")
+    module.__dict__["_worker_logs_enabled"] = True
+    monkeypatch.setitem(sys.modules, "ray._private.worker", module)
+    with local.quiet():
+        assert module.__dict__["_worker_logs_enabled"] is False
+    assert module.__dict__["_worker_logs_enabled"] is True
+
+
+def test_a_ray_without_these_internals_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("worker", "node", "parameter", "utils", "ray_constants"):
+        empty = types.ModuleType(f"ray._private.{name}")
+        monkeypatch.setitem(sys.modules, f"ray._private.{name}", empty)
+    with local.quiet(), local.lean():
+        pass
+
+
+def test_the_end_of_a_clusters_raylet_is_seen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's name has to be short
+    module = types.ModuleType("ray._private.worker")
+    module.__dict__["_global_node"] = types.SimpleNamespace(
+        dead_processes=list, raylet_socket_name="raylet"
+    )
+    monkeypatch.setitem(sys.modules, "ray._private.worker", module)
+    with socket.socket(socket.AF_UNIX) as raylet:
+        raylet.bind("raylet")
+        raylet.listen()
+        assert local.dead() == ""
+    assert local.dead() == "raylet"
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [(64 << 20, None), (1 << 30, int((1 << 30) * 0.9)), (1 << 60, None)],
+)
+def test_the_store_fits_the_memory_file_system(
+    monkeypatch: pytest.MonkeyPatch, free: int, expected: int | None
+) -> None:
+    memory = {"SC_PHYS_PAGES": 16 << 18, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", memory.__getitem__)
+    monkeypatch.setattr(
+        os, "statvfs", lambda _: types.SimpleNamespace(f_bavail=free // 4096, f_frsize=4096)
+    )
+    assert local.store_bytes() == expected
+
+
+def test_oom_kills_are_counted() -> None:
+    assert local.oom_kills() >= 0

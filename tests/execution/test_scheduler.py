@@ -1,0 +1,409 @@
+"""The scheduler against processes that are simulated, with a clock that jumps."""
+
+import itertools
+import random
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw1.core.errors import EnvironmentFault, InputError
+from hw1.core.records import Committed, Planned, Rejection, Shard, Written
+from hw1.execution.actor_pool import QUEUE, REST
+from hw1.execution.backend import DecodedData, Fault, Policy, Room, Stage
+from hw1.execution.scheduler import VERDICTS, Scheduler
+
+DIED = Fault("died", "its process ended")
+HUNG = 1e9
+
+
+@dataclass
+class Process:
+    stage: Stage
+    free_at: float
+    calls: int = 0
+    used: bool = False
+    dead: Fault | None = None
+
+
+@dataclass
+class Flight:
+    """A call: when it ends, how, in which process, and on what."""
+
+    ends: float
+    outcome: Any
+    process: Process | None
+    piece: Shard | None = None
+    stage: Stage = "load"
+
+
+@dataclass
+class Simulation:
+    """Processes that die of some images, hang at others, and meet the machine's faults.
+
+    ``crash`` and ``hang`` map a stage to the images that do it there. ``upsets`` are the faults of
+    the machine, one of which each call may meet while there are any.
+    """
+
+    room_: Room = field(default_factory=lambda: Room(1, 2, 5, 1000))
+    crash: dict[Stage, set[str]] = field(default_factory=dict)
+    hang: dict[Stage, set[str]] = field(default_factory=dict)
+    loads: list[Fault] = field(default_factory=list)
+    upsets: list[Fault] = field(default_factory=list)
+    upset_rate: float = 0.3
+    longest_piece: int = 1000
+    dice: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def __post_init__(self) -> None:
+        self.now = 0.0
+        self.keys = itertools.count()
+        self.processes: dict[Hashable, Process] = {}
+        self.flights: dict[Hashable, Flight] = {}
+        self.alone_deaths: dict[str, list[bool]] = {}
+        self.spawned = 0
+        self.peak = 0
+        self.held: dict[Any, int] = {}
+
+    # The backend.
+
+    def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
+        self.spawned += 1
+        process = Process(stage, self.now + 1)
+        key = next(self.keys)
+        self.processes[key] = process
+        fault = self.loads.pop(0) if stage == "predict" and self.loads else None
+        return key, self._fly(Flight(self.now + 1, fault, process))
+
+    def stop(self, worker: Hashable) -> None:
+        self.processes.pop(worker)
+
+    def decode(self, piece: Shard, limit: float | None, worker: Hashable | None) -> Hashable:
+        stop = min(piece.stop, piece.first + self.longest_piece)
+        done = DecodedData(stop, stop - piece.first, piece.piece(piece.first, stop))
+        return self._work("decode", piece, limit, worker, done)
+
+    def predict(self, data: Any, limit: float | None, worker: Hashable) -> Hashable:
+        assert self.processes[worker].calls < QUEUE
+        return self._work("predict", data, limit, worker, data)
+
+    def write(self, data: Any, shard: Shard | None, seconds: float) -> Hashable:
+        ids = tuple(image.image_id for image in data.images)
+        written = Written(data, ids, ())
+        outcome = written if shard is None else committed(shard, [written])
+        return self._work("write", data, None, None, outcome)
+
+    def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Hashable:
+        return self._work("commit", shard, None, None, committed(shard, pieces))
+
+    def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Any]]:
+        assert set(calls) == set(self.flights)
+        first = min((flight.ends for flight in self.flights.values()), default=HUNG)
+        if first > self.now + timeout:
+            assert first < HUNG or timeout < 60
+            self.now += timeout
+            return []
+        self.now = max(self.now, first)
+        ended = [key for key, flight in self.flights.items() if flight.ends <= self.now]
+        return [(key, self._land(key)) for key in ended]
+
+    def room(self) -> Room:
+        return self.room_
+
+    def clock(self) -> float:
+        return self.now
+
+    # What happens.
+
+    def _fly(self, flight: Flight) -> Hashable:
+        key = next(self.keys)
+        self.flights[key] = flight
+        return key
+
+    def _work(
+        self, stage: Stage, piece: Shard, limit: float | None, worker: Hashable, outcome: Any
+    ) -> Hashable:
+        process = self.processes[worker] if worker is not None else Process(stage, self.now)
+        fresh, process.used = not process.used, True
+        process.calls += 1
+        starts = max(self.now, process.free_at)
+        ends = starts + self.dice.uniform(0.1, 3)
+        ids = {image.image_id for image in piece.images}
+        if self.upsets and self.dice.random() < self.upset_rate:
+            outcome = self.upsets.pop()
+        elif ids & self.crash.get(stage, set()):
+            outcome = DIED
+        elif ids & self.hang.get(stage, set()):
+            assert limit is not None, "a hang without a limit"
+            ends, outcome = starts + limit + 0.01, DIED
+        if process.dead:
+            ends, outcome = self.now + 0.1, process.dead
+        if outcome is DIED and len(ids) == 1 and process.calls == 1 and worker is not None:
+            self.alone_deaths.setdefault(ids.pop(), []).append(fresh)
+        process.free_at = ends
+        return self._fly(Flight(ends, outcome, process, piece, stage))
+
+    def _land(self, key: Hashable) -> Any:
+        flight = self.flights.pop(key)
+        process, outcome = flight.process, flight.outcome
+        if process is None:
+            return outcome
+        process.calls -= flight.stage != "load"
+        if isinstance(outcome, Fault) and outcome.kind in ("died", "lost"):
+            process.dead = outcome
+            for other in self.flights.values():
+                if other.process is process:
+                    other.ends, other.outcome = self.now, outcome
+        return outcome
+
+
+def committed(shard: Shard, pieces: Sequence[Written]) -> Committed:
+    covered = [image for written in pieces for image in written.piece.images]
+    assert covered == list(shard.images), "pieces cover the shard, once, in order"
+    outcomes = [row for w in pieces for row in w.rows]
+    rejected = [r for w in pieces for r in w.rejections]
+    assert len(outcomes) + len(rejected) == len(shard.images)
+    text = ";".join(f"{r.image_id},{r.reason}" for r in rejected)
+    return Committed(
+        shard.id, shard.first, len(shard.images), len(outcomes), len(rejected), text, 0.0
+    )
+
+
+def shards(sizes: Iterable[int]) -> Iterator[Shard]:
+    first = 0
+    for number, size in enumerate(sizes):
+        images = tuple(Planned(f"{first + k}", 1, 1) for k in range(size))
+        yield Shard(number, first, images)
+        first += size
+
+
+def run(
+    simulation: Simulation, sizes: Sequence[int], policy: Policy | None = None
+) -> list[Committed]:
+    done: list[Committed] = []
+    messages: list[str] = []
+    policy = policy or Policy(timeout=100, tries=50, pause=0.1)
+    Scheduler(simulation, policy, done.append, messages.append).run(shards(sizes))
+    assert sorted(c.shard for c in done) == list(range(len(sizes))), "each once"
+    return done
+
+
+def rejected(done: Iterable[Committed]) -> dict[str, str]:
+    return dict(r.split(",") for c in done for r in c.digest.split(";") if r)
+
+
+def test_all_is_well() -> None:
+    simulation = Simulation()
+    done = run(simulation, [8] * 20)
+    assert sum(c.rows for c in done) == 160
+    assert simulation.spawned == 1
+
+
+def test_nothing_to_do_starts_nothing() -> None:
+    simulation = Simulation()
+    assert run(simulation, []) == []
+    assert simulation.spawned == 0
+
+
+@pytest.mark.parametrize("stage", ["decode", "predict"])
+@pytest.mark.parametrize("kind", ["crash", "hang"])
+def test_one_image_ends_its_process(stage: Stage, kind: str) -> None:
+    simulation = Simulation(**{kind: {stage: {"13"}}})  # type: ignore[arg-type]
+    done = run(simulation, [8] * 4)
+    assert rejected(done) == {"13": "crashed" if kind == "crash" else "timeout"}
+    assert simulation.alone_deaths["13"][-1], "the verdict came in a fresh process"
+
+
+def test_a_shard_of_images_that_crash() -> None:
+    simulation = Simulation(crash={"predict": set("0123")})
+    assert rejected(run(simulation, [4, 4])) == dict.fromkeys("0123", "crashed")
+
+
+IMAGES = st.sets(st.integers(0, 29).map(str), max_size=3)
+UPSETS = st.lists(
+    st.sampled_from(
+        [
+            DIED,
+            Fault("lost", "no memory"),
+            Fault("missing", "its node went"),
+            Fault("raised", "disk full", EnvironmentFault("disk full")),
+        ]
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), max_size=6),
+    crash_decode=IMAGES,
+    crash_predict=IMAGES,
+    hang=IMAGES,
+    upsets=UPSETS,
+    longest_piece=st.integers(1, 10),
+    predictors=st.integers(1, 3),
+    seed=st.integers(0, 1 << 30),
+)
+def test_whatever_fails_each_shard_is_committed_once_and_the_guilty_alone_rejected(
+    sizes: list[int],
+    crash_decode: set[str],
+    crash_predict: set[str],
+    hang: set[str],
+    upsets: list[Fault],
+    longest_piece: int,
+    predictors: int,
+    seed: int,
+) -> None:
+    simulation = Simulation(
+        room_=Room(predictors, 2, 3 * predictors + 2, 20),
+        crash={"decode": crash_decode, "predict": crash_predict},
+        hang={"predict": hang},
+        upsets=list(upsets),
+        longest_piece=longest_piece,
+        dice=random.Random(seed),
+    )
+    got = rejected(run(simulation, sizes))
+    planned = {str(k) for k in range(sum(sizes))}
+    guilty = (crash_decode | crash_predict | hang) & planned
+    accidents = sum(fault is DIED for fault in upsets)
+    assert guilty <= got.keys()
+    # A process that dies by itself twice, with the same image alone, is not told from a crash.
+    assert len(got.keys() - guilty) <= accidents // 2
+    for image in guilty - crash_decode - crash_predict:
+        assert got[image] == "timeout" or accidents
+
+
+def test_shards_are_taken_as_there_is_room() -> None:
+    taken = 0
+    ahead = 0
+    done: list[Committed] = []
+
+    def source() -> Iterator[Shard]:
+        nonlocal taken, ahead
+        for shard in shards([8] * 200):
+            taken += 1
+            ahead = max(ahead, taken - len(done))
+            yield shard
+
+    simulation = Simulation(room_=Room(2, 3, 9, 1 << 30))
+    Scheduler(simulation, Policy(), done.append, print).run(source())
+    assert len(done) == 200
+    assert ahead <= 9
+
+
+def test_decoded_bytes_are_bounded() -> None:
+    largest = 0
+
+    class Watched(Simulation):
+        def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Any]]:
+            nonlocal largest
+            flights = [f for f in self.flights.values() if f.stage in ("predict", "write")]
+            largest = max(largest, sum(len(f.piece.images) for f in flights if f.piece))
+            return super().wait(calls, timeout)
+
+    run(Watched(room_=Room(1, 2, 50, 24)), [8] * 30)
+    assert 8 <= largest <= 24
+    run(Watched(room_=Room(1, 2, 50, 1)), [8] * 3)  # never less than one piece
+
+
+def test_an_environment_fault_is_raised_after_its_tries() -> None:
+    fault = Fault("raised", "disk full", EnvironmentFault("disk full"))
+    with pytest.raises(EnvironmentFault, match="disk full"):
+        run(Simulation(upsets=[fault] * 99, upset_rate=1), [8] * 4, Policy(tries=3))
+
+
+def test_lost_processes_end_the_run_after_their_tries() -> None:
+    lost = [Fault("lost", "no memory")] * 99
+    with pytest.raises(EnvironmentFault, match="no memory"):
+        run(Simulation(upsets=lost, upset_rate=1), [8], Policy(tries=3))
+
+
+def test_a_bug_is_raised_as_it_is() -> None:
+    bug = Fault("raised", "oops", ZeroDivisionError("oops"))
+    with pytest.raises(ZeroDivisionError):
+        run(Simulation(upsets=[bug] * 100), [8] * 4)
+
+
+def test_a_load_is_tried_again() -> None:
+    simulation = Simulation(loads=[DIED, Fault("lost", "no memory"), DIED])
+    assert len(run(simulation, [8])) == 1
+    assert simulation.spawned == 4
+
+
+def test_loads_that_fail_everywhere_end_the_run() -> None:
+    room = Room(3, 2, 9, 1000)
+    with pytest.raises(EnvironmentFault, match=r"starting to predict ended 4 times.*its process"):
+        run(Simulation(room_=room, loads=[DIED] * 1000), [8], Policy(tries=4))
+    refused = EnvironmentFault("no bf16 here")
+    with pytest.raises(EnvironmentFault, match="no bf16 here"):
+        run(Simulation(loads=[Fault("raised", "", refused)] * 1000), [8], Policy(tries=4))
+
+
+def test_a_bad_weight_file_is_raised_at_once() -> None:
+    simulation = Simulation(loads=[Fault("raised", "", InputError("bad weights"))])
+    with pytest.raises(InputError, match="bad weights"):
+        run(simulation, [8])
+    assert simulation.now <= REST
+
+
+def test_the_run_goes_on_where_one_predictor_of_two_gets_ready() -> None:
+    class Half(Simulation):
+        def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
+            if stage == "predict":
+                there = any(p.stage == "predict" for p in self.processes.values())
+                self.loads = [DIED] if there else []
+            return super().spawn(stage)
+
+    simulation = Half(room_=Room(2, 2, 8, 1000), crash={"predict": {"13", "300"}})
+    done = run(simulation, [8] * 100, Policy(tries=3))
+    assert rejected(done) == {"13": "crashed", "300": "crashed"}
+
+
+def test_predictors_come_and_go_with_the_cluster() -> None:
+    simulation = Simulation()
+    seen: set[int] = set()
+
+    def commit(done: Committed) -> None:
+        wanted = {30: 3, 60: 1}.get(done.shard)
+        if wanted:
+            simulation.room_ = Room(wanted, 2, 9, 1000)
+        seen.add(sum(p.stage == "predict" for p in simulation.processes.values()))
+
+    Scheduler(simulation, Policy(), commit, print).run(shards([8] * 100))
+    assert seen >= {1, 3}
+    assert len(simulation.processes) == 1
+
+
+def test_a_machine_that_ends_every_process_is_not_the_images_fault() -> None:
+    everything = {str(k) for k in range(100)}
+    with pytest.raises(EnvironmentFault, match=f"last {VERDICTS} images"):
+        run(Simulation(crash={"predict": everything}), [50, 50])
+
+
+def test_what_is_wrong_is_said() -> None:
+    messages: list[str] = []
+    simulation = Simulation(crash={"predict": {"5"}}, upsets=[Fault("lost", "no memory")])
+    Scheduler(simulation, Policy(pause=0.1), lambda _: None, messages.append).run(shards([8]))
+    assert any("no memory" in message for message in messages)
+    assert messages[-1] == "5: crashed, ended its process, twice, alone, in predict"
+
+
+def test_the_rejection_names_the_limit() -> None:
+    written: list[Rejection] = []
+
+    class Kept(Simulation):
+        def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Hashable:
+            written.extend(r for piece in pieces for r in piece.rejections)
+            return super().commit(shard, pieces, seconds)
+
+    run(Kept(hang={"decode": {"3"}}), [8], Policy(timeout=20))
+    assert written == [Rejection("3", "timeout", "took more than 20 s, twice, alone, to decode")]
+
+
+def test_a_decode_that_waits_for_a_processor_is_told_of() -> None:
+    messages: list[str] = []
+    simulation = Simulation(hang={"decode": {"0"}})
+    Scheduler(simulation, Policy(timeout=70), lambda _: None, messages.append).run(shards([1]))
+    assert "decode of '0' waits for a free processor, or still runs" in messages[0]

@@ -1,0 +1,65 @@
+"""A network made ready: its numbers are plain torch's, its lack of memory the machine's fault."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hw1.core.errors import EnvironmentFault
+from hw1.core.numerics import detect, require
+from hw1.core.preprocessing import Preprocessing
+from hw1.models.inference import prepare
+
+PROFILE = detect("cpu", "fp32", 2, torch.get_num_threads())
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).eval()
+
+
+def test_logits_are_plain_torchs() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 9, 3), np.uint8)
+    preprocessing = Preprocessing(size=9, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    inputs = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    for channel in range(3):
+        inputs[:, channel] -= preprocessing.mean[channel]
+        inputs[:, channel] /= preprocessing.std[channel]
+    with torch.inference_mode():
+        expected = network()(inputs)
+        found = prepare(network(), preprocessing, PROFILE)(images)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_gpu_would_give_the_same_bytes_again_in_the_precision_it_is_asked_for() -> None:
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
+        prepare(network(), Preprocessing(size=9), PROFILE)
+        assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == (False, True, False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_a_lack_of_memory_is_the_machines_fault(error: Exception) -> None:
+    class Hungry(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise error
+
+    ready = prepare(Hungry(), Preprocessing(size=4), PROFILE)
+    with pytest.raises(EnvironmentFault, match="memory ran out"):
+        ready(np.zeros((1, 4, 4, 3), np.uint8))
+
+
+def test_a_machine_that_differs_from_the_profile_is_refused() -> None:
+    require(PROFILE)
+    with pytest.raises(EnvironmentFault, match=r"torch .0\.1"):
+        require(replace(PROFILE, torch="0.1"))

@@ -1,0 +1,128 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_training as tiny
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from hw1.cli import main
+from hw1.core.errors import InputError
+from hw1.core.preprocessing import Preprocessing
+from hw1.models import registry
+from hw1.models.checkpoints import Store, save
+from hw1.training.ensemble import train_ensemble
+from hw1.training.greedy import Labels, Votes, accuracy, cross_validate, select
+
+
+def votes_of(rates: list[float], images: int = 400, seed: int = 0) -> tuple[Votes, Labels]:
+    """Logits of members that are right so often, their mistakes independent."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 10, images)
+    votes = random.normal(0, 1, (len(rates), images, 10))
+    for member, rate in enumerate(rates):
+        right = random.random(images) < rate
+        votes[member, np.arange(images)[right], labels[right]] += 4
+    return votes, labels
+
+
+def test_independent_members_help_each_other() -> None:
+    votes, labels = votes_of([0.7, 0.7, 0.7, 0.0])
+    counts = select(votes, labels, 13, logits=True)
+    assert (counts[:3] > 0).all()
+    assert accuracy(votes, counts, labels) > 0.8
+    worth = cross_validate(votes, labels, 5, 0, lambda v, y: select(v, y, 13, logits=True))
+    assert worth.selected > worth.single + 0.05
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0.1, 0.9), min_size=1, max_size=4), st.booleans(), st.integers(0, 9))
+def test_the_choice_is_never_worse_than_its_best_member(
+    rates: list[float], logits: bool, seed: int
+) -> None:
+    votes, labels = votes_of(rates, 60, seed)
+    if not logits:
+        powers = np.exp(votes)
+        votes = powers / powers.sum(2, keepdims=True)
+    counts = select(votes, labels, 6, logits=logits)
+    assert 1 <= counts.sum() <= 6
+    alone = max(accuracy(votes[[m]], np.ones(1, np.int64), labels) for m in range(len(rates)))
+    assert accuracy(votes, counts, labels) >= alone
+
+
+def test_cross_validation_does_not_see_what_was_fitted() -> None:
+    # Members that know nothing: the best of many looks good on the images it was chosen on.
+    votes, labels = votes_of([0.0] * 30, 100)
+    fitted = accuracy(votes, select(votes, labels, 13, logits=True), labels)
+    worth = cross_validate(votes, labels, 5, 0, lambda v, y: select(v, y, 13, logits=True))
+    assert fitted > worth.selected + 0.05
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Checkpoints of two small members."""
+    for member in ("resnet152", "densenet161"):
+        monkeypatch.setitem(registry.CLASSIFIERS, member, tiny.TinyClassifier)
+        torch.manual_seed(len(member))
+        network = tiny.TinyClassifier().eval()
+        save(network, tmp_path / f"{member}.safetensors", member, Preprocessing(size=32), {})
+    tiny.write_photos(tmp_path / "data" / "val_50", 2)
+    return tmp_path
+
+
+def test_the_command(folder: Path) -> None:
+    words = ["train", "ensemble", str(folder / "data"), "--weights", str(folder)]
+    done = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["images"] == 100
+    assert set(report["singles"]) == {"resnet152", "densenet161"}
+    ensemble = Store(folder).ensemble()
+    assert dict(zip(ensemble.members, ensemble.vote_weights, strict=True)) == report["weights"]
+    assert ensemble.vote == report["vote"]
+    other = folder / "other[b].toml"
+    done = CliRunner().invoke(main, [*words, "--vote", "logits", "--output", str(other)])
+    assert done.exit_code == 0, done.stderr
+    assert "by cross-validation" in done.stdout
+    assert f"written to {other}\n" in done.stdout
+    assert 'vote = "logits"' in other.read_text()
+
+
+def test_members_at_their_own_sizes_and_images_of_any(folder: Path) -> None:
+    network = tiny.TinyClassifier().eval()
+    save(network, folder / "densenet161.safetensors", "densenet161", Preprocessing(size=48), {})
+    Image.new("RGB", (30, 20)).save(folder / "data" / "val_50" / "3_x.png")
+    report = train_ensemble(folder / "data", folder, None, print)
+    assert report.images == 101
+    assert len(report.singles) == 2
+
+
+def test_bad_input(folder: Path) -> None:
+    data = folder / "data" / "val_50"
+    with pytest.raises(InputError, match="no member 'resnet151': did you mean resnet152"):
+        train_ensemble(data, folder, ["resnet151"], print)
+    with pytest.raises(InputError, match="no checkpoint of vgg16"):
+        train_ensemble(data, folder, ["vgg16"], print)
+    with pytest.raises(InputError, match="fewer than --folds 101"):
+        train_ensemble(data, folder, None, print, folds=101)
+    with pytest.raises(InputError, match="no such folder"):
+        train_ensemble(folder / "none", folder, None, print)
+    with pytest.raises(InputError, match="no member 'fcn8s'"):
+        train_ensemble(data, folder, ["resnet152", "fcn8s"], print)
+    said: list[str] = []
+    with pytest.raises(InputError, match="nodir is no folder"):
+        train_ensemble(data, folder, None, said.append, output=folder / "nodir" / "e.toml")
+    with pytest.raises(InputError, match="found a folder"):
+        train_ensemble(data, folder, None, said.append, output=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: False)
+        with pytest.raises(InputError, match="that you may write to"):
+            train_ensemble(data, folder, None, said.append)
+    assert not said  # before anything was scored
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match="no images"):
+        train_ensemble(folder / "empty", folder, None, print)

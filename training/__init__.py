@@ -1,0 +1,1 @@
+"""Training runs: images, augmentation, first weights, the loop, its state; ensembles, soups."""

@@ -1,0 +1,135 @@
+"""The classifiers' task: photos and their classes, perhaps with a teacher's opinion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from ..core.preprocessing import Preprocessing
+from ..models.classifiers import CLASSES
+from . import augment
+from .device import to_device
+from .photos import Photos
+from .task import Part, digests_of, normalise
+
+TEMPERATURE = 2.0
+"""What a teacher's and its student's logits are divided by, so that small chances count."""
+TEACHER_SHARE = 0.5
+_SCORED_AT_ONCE = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A trained network on the device, in evaluation mode, and the input that it wants.
+
+    ``digest`` is its checkpoint's.
+    """
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    digest: str
+
+    @torch.no_grad()
+    def opinion(self, pixels: Tensor) -> Tensor:
+        """Class probabilities (N, 50) of images (N, 3, H, W), 0 to 255, at TEMPERATURE."""
+        size = self.preprocessing.size
+        if size is not None and pixels.shape[2:] != (size, size):
+            pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+        logits: Tensor = self.network(normalise(pixels, self.preprocessing))
+        return (logits.float() / TEMPERATURE).softmax(1)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationTask:
+    """Photos of 50 classes.
+
+    The photos of ``held_out`` and ``validation`` are at the size that they are scored at.
+    ``mix`` is none, mixup or cutmix; ``smoothing`` the share of a label spread over all classes.
+    """
+
+    train: Photos
+    held_out: Photos
+    validation: Photos | None
+    preprocessing: Preprocessing
+    device: torch.device
+    smoothing: float
+    mix: augment.Mix
+    teacher: Teacher | None = None
+    # Accuracy moves in steps of an image, by more than an epoch gains where few are held out.
+    main_score: str = "log_loss"
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """See TrainingTask."""
+        found = digests_of(self.train, self.held_out, self.validation)
+        return found | ({"teacher": self.teacher.digest} if self.teacher else {})
+
+    @property
+    def held_out_files(self) -> list[str]:
+        """See TrainingTask."""
+        return list(self.held_out.names)
+
+    def on_device(self) -> "ClassificationTask":
+        """See TrainingTask: photos of 32 × 32 pixels are sent as they're needed."""
+        return self
+
+    def batch(
+        self, indices: Sequence[int], side: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See TrainingTask; targets are probabilities (N, 50), then the teacher's (N, 50)."""
+        positions = torch.as_tensor(indices)
+        pixels = augment.photos(
+            to_device(self.train.images[positions], self.device), side, generator
+        )
+        targets = to_device(F.one_hot(self.train.labels[positions], CLASSES).float(), self.device)
+        pixels, targets = augment.mix(pixels, targets, self.mix, generator)
+        if self.teacher is not None:
+            targets = torch.cat([targets, self.teacher.opinion(pixels)], 1)
+        return normalise(pixels, self.preprocessing), targets
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross entropy; with a teacher, half of it with the teacher's probabilities.
+
+        Distillation as in Hinton et al. 2015: softened by a temperature, whose square makes up
+        for the smaller gradients.
+        """
+        labels = targets[:, :CLASSES]
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        if self.teacher is None:
+            return loss
+        distilled = F.cross_entropy(logits / TEMPERATURE, targets[:, CLASSES:]) * TEMPERATURE**2
+        return (1 - TEACHER_SHARE) * loss + TEACHER_SHARE * distilled
+
+    def has(self, part: Part) -> bool:
+        """See TrainingTask."""
+        photos = self._part(part)
+        return photos is not None and len(photos) > 0
+
+    def score(self, network: nn.Module, part: Part) -> dict[str, float]:
+        """See TrainingTask: accuracy, and the mean negative log-likelihood of the true class."""
+        photos = self._part(part)
+        if photos is None or not len(photos):
+            return {}
+        logits = self.logits(network, photos)
+        hits = (logits.argmax(1) == photos.labels).sum()
+        return {
+            "accuracy": float(hits) / len(photos),
+            "log_loss": float(F.cross_entropy(logits, photos.labels)),
+        }
+
+    def logits(self, network: nn.Module, photos: Photos) -> Tensor:
+        """Float32 (N, 50), on the CPU, of photos at the size that they are scored at."""
+        return torch.cat(
+            [
+                network(normalise(images.to(self.device), self.preprocessing)).float().cpu()
+                for images in torch.split(photos.images, _SCORED_AT_ONCE)
+            ]
+        )
+
+    def _part(self, part: Part) -> Photos | None:
+        return self.held_out if part == "held-out" else self.validation

@@ -1,0 +1,188 @@
+"""Fitting the ensemble: members' predictions on labelled images become ensemble.toml."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..core.errors import InputError
+from ..core.numerics import cores, detect, resolve_device
+from ..models import checkpoints as store
+from ..models.ensemble import FILE, Vote, of, write_ensemble
+from ..models.files import require_writable
+from ..models.inference import prepare
+from ..models.members import CLASSIFIERS, MEMBERS, find_member
+from .greedy import Counts, Labels, Votes, accuracy, cross_validate, select
+from .photos import Photos, load_photos
+from .source import one_folder
+
+BATCH = 125
+
+
+@dataclass(frozen=True)
+class EnsembleReport:
+    """What was fitted, and what it is worth.
+
+    ``singles`` are the members' accuracies alone. ``fitted`` is the ensemble's on the images that
+    its weights were chosen on; ``cross_validated`` on images that had no part in it, beside equal
+    weights (``uniform``) and the best member (``single``) under the same conditions.
+    """
+
+    images: int
+    vote: str
+    weights: Mapping[str, float]
+    singles: Mapping[str, float]
+    fitted: float
+    cross_validated: float
+    uniform: float
+    single: float
+    path: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def train_ensemble(
+    data: Path,
+    weights: Path,
+    members: Sequence[str] | None,
+    say: Callable[[str], None],
+    *,
+    vote: str = "auto",
+    rounds: int = 13,
+    folds: int = 5,
+    seed: int = 0,
+    device: str = "auto",
+    output: Path | None = None,
+) -> EnsembleReport:
+    """Choose the members' weights on the labelled images of ``data``; write ensemble.toml.
+
+    Raises InputError for no images, fewer images than folds, an unknown member or one without a
+    checkpoint, a place that no file can be written to; EnvironmentFault where the disk is full.
+    """
+    folder = _folder(data)
+    checkpoints = _checkpoints(store.Store(weights), members)
+    path = output or weights / FILE
+    if not path.parent.is_dir():
+        raise InputError(f"--output {path}: {path.parent} is no folder: make it first")
+    require_writable(path)
+    photos = _at_each_size(folder, checkpoints)
+    labels = next(iter(photos.values())).labels.numpy()
+    if len(labels) < folds:
+        raise InputError(f"{folder}: {len(labels)} images, fewer than --folds {folds}")
+    logits = _logits(checkpoints, photos, device, say)
+    names = [checkpoint.member for checkpoint in checkpoints]
+    kinds: tuple[Vote, ...] = ("logits", "probabilities")
+    asked = [kind for kind in kinds if vote in ("auto", kind)]
+    report = max(
+        (_fit(kind, names, logits, labels, rounds, folds, seed) for kind in asked),
+        key=lambda fitted: fitted.cross_validated,
+    )
+    scores = {
+        "fitted": report.fitted,
+        "cross_validated": report.cross_validated,
+        "best_member": report.single,
+    }
+    chosen: Vote = "logits" if report.vote == "logits" else "probabilities"
+    write_ensemble(path, of(report.weights, chosen), scores)
+    return EnsembleReport(**{**report.__dict__, "path": path})
+
+
+def _fit(
+    vote: Vote,
+    names: Sequence[str],
+    logits: Votes,
+    labels: Labels,
+    rounds: int,
+    folds: int,
+    seed: int,
+) -> EnsembleReport:
+    votes = logits if vote == "logits" else _softmax(logits)
+
+    def choose(votes: Votes, labels: Labels) -> Counts:
+        return select(votes, labels, rounds, logits=vote == "logits")
+
+    counts = choose(votes, labels)
+    worth = cross_validate(votes, labels, folds, seed, choose)
+    alone = np.eye(len(names), dtype=np.int64)
+    return EnsembleReport(
+        images=len(labels),
+        vote=vote,
+        weights={name: float(n) for name, n in zip(names, counts, strict=True) if n},
+        singles={n: accuracy(votes, row, labels) for n, row in zip(names, alone, strict=True)},
+        fitted=accuracy(votes, counts, labels),
+        cross_validated=worth.selected,
+        uniform=worth.uniform,
+        single=worth.single,
+        path=Path(FILE),
+    )
+
+
+def _folder(data: Path) -> Path:
+    """DATA itself, or the folder val* in it."""
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder of labelled images")
+    return one_folder(data, "val") or data
+
+
+def _checkpoints(folder: store.Store, members: Sequence[str] | None) -> list[store.Checkpoint]:
+    if members is not None:
+        names = [find_member(name, CLASSIFIERS).name for name in dict.fromkeys(members)]
+        return [folder.checkpoint(name) for name in names]
+    found = [c for c in folder.available() if MEMBERS[c.member].task == "classify"]
+    if not found:
+        raise InputError(
+            f"no classifier's checkpoint in {folder.folder}: train one (hw1 train classify DATA "
+            "--member NAME)"
+        )
+    return found
+
+
+def _at_each_size(folder: Path, checkpoints: Sequence[store.Checkpoint]) -> dict[int, Photos]:
+    """The labelled images at each side, in pixels, that a member wants them at."""
+    sides = sorted({_side(checkpoint) for checkpoint in checkpoints})
+    return {
+        side: load_photos(folder, side, every_class=False, tick=lambda *_: None).resized(side)
+        for side in sides
+    }
+
+
+def _side(checkpoint: store.Checkpoint) -> int:
+    assert checkpoint.preprocessing.size is not None, "only a segmenter's input has any size"
+    return checkpoint.preprocessing.size
+
+
+def _logits(
+    checkpoints: Sequence[store.Checkpoint],
+    photos: Mapping[int, Photos],
+    device: str,
+    say: Callable[[str], None],
+) -> Votes:
+    """The members' logits (members, images, 50), as batch classify computes them in fp32."""
+    resolved = resolve_device(device)
+    profile = detect(resolved, "fp32", BATCH, cores())
+    rows = []
+    for checkpoint in checkpoints:
+        images = photos[_side(checkpoint)].images
+        say(f"{checkpoint.member}: scoring {len(images)} images")
+        preprocessing = checkpoint.preprocessing
+        predict = prepare(store.load(checkpoint), preprocessing, profile)
+        pixels: NDArray[np.uint8] = images.permute(0, 2, 3, 1).contiguous().numpy()
+        with torch.inference_mode():
+            batches = [
+                predict(pixels[first : first + BATCH]).cpu()
+                for first in range(0, len(pixels), BATCH)
+            ]
+        rows.append(torch.cat(batches).double().numpy())
+    return np.stack(rows)
+
+
+def _softmax(logits: Votes) -> Votes:
+    powers = np.exp(logits - logits.max(2, keepdims=True))
+    probabilities: Votes = powers / powers.sum(2, keepdims=True)
+    return probabilities

@@ -1,0 +1,229 @@
+"""What a network begins with: pretrained layers where there are any, nothing that disturbs them."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ..core.errors import InputError
+from ..models import files
+from ..models._torchvision import models
+from ..models.backbones import vgg16_features
+from ..models.classifiers import VGG16, VGG19BN
+from ..models.collapse import collapse
+from ..models.fit import check, fit
+from ..models.registry import build
+from ..models.segmenters import FCN8s, FCN32s
+from . import grow
+
+_TORCHVISION = {"vgg16", "resnet152", "densenet161", "densenet169", "resnext101_32x8d"}
+_VGG_NUMBERED = re.compile(r"(?:features\.|backbone\.)?(\d+\.(?:weight|bias))")
+# The names that densenets' weights had when torchvision published them.
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
+
+Samples = Callable[[], Tensor]
+"""Gives normalised training images, float32 (N, 3, S, S), to calibrate batch norms on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A network to train, and what it began with, in words."""
+
+    network: nn.Module
+    origin: str
+
+
+def start(member: str, init: str, size: int, samples: Samples, *, dropout: float = 0.0) -> Start:
+    """Build a member and give it its first weights.
+
+    ``init`` is ``imagenet``, ``scratch``, or a file: a checkpoint of this member, or VGG16's
+    convolutions (of a checkpoint of vgg16, or ``features.N.weight`` alone) for members that have
+    them or grow from them. A vgg19_bn comes collapsed for ``size`` × ``size`` pixels: the same
+    function with fewer weights. ``dropout`` is fcn8s's, in training. Raises InputError for a file
+    that doesn't fit, and where torchvision's weights cannot be had.
+    """
+    network = build(member)
+    _start_segmenter(network)
+    if init == "imagenet":
+        origin = _from_torchvision(network, member, samples)
+    elif init == "scratch":
+        origin = "random weights"
+    else:
+        network, origin = _from_file(network, member, Path(init), samples)
+    _drop_out(network, dropout)
+    return Start(collapse(network, size), origin)
+
+
+def convolutions(network: nn.Module) -> nn.Sequential | None:
+    """The VGG layers of a network, numbered as torchvision's ``features``; None without them."""
+    if isinstance(network, FCN8s):
+        return nn.Sequential(*network.to_pool3, *network.to_pool4, *network.to_pool5)
+    if isinstance(network, VGG16):
+        return network.backbone
+    return network.features if isinstance(network, VGG19BN | FCN32s) else None
+
+
+def head(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters behind the backbone: those that no ImageNet weights begin."""
+    layers = convolutions(network)
+    if layers is not None:
+        backbone = {id(parameter) for parameter in layers.parameters()}
+        return [p for p in network.parameters() if id(p) not in backbone]
+    last = network.fc if hasattr(network, "fc") else network.classifier
+    assert isinstance(last, nn.Module)
+    return list(last.parameters())
+
+
+def freeze(network: nn.Module, count: int) -> list[nn.Module]:
+    """Keep the first ``count`` blocks as they are, and return them: batch norms' statistics too.
+
+    A block is what lies between two halvings of the image: VGG's, up to and with a pooling; a
+    residual or dense stage with what goes before it. Raises InputError where there are fewer.
+    """
+    blocks = _blocks(network)
+    if count > len(blocks):
+        raise InputError(f"--freeze {count}: this network has {len(blocks)} blocks")
+    frozen = [layer for block in blocks[:count] for layer in block]
+    for layer in frozen:
+        layer.requires_grad_(False)
+    return frozen
+
+
+def _blocks(network: nn.Module) -> list[list[nn.Module]]:
+    layers = convolutions(network)
+    if layers is not None:
+        return _cut(list(layers), lambda _, layer: isinstance(layer, nn.MaxPool2d))
+    named = dict(network.named_children())
+    if "features" in named:  # a densenet
+        inner = dict(named["features"].named_children())
+        ends = {"pool0", "transition1", "transition2", "transition3", "norm5"}
+        return _cut(list(inner.values()), lambda name, _: name in ends, list(inner))
+    del named["fc"]
+    ends = {"maxpool", "layer1", "layer2", "layer3", "layer4"}
+    return _cut(list(named.values()), lambda name, _: name in ends, list(named))
+
+
+def _cut(
+    layers: list[nn.Module],
+    ends_block: Callable[[str, nn.Module], bool],
+    names: list[str] | None = None,
+) -> list[list[nn.Module]]:
+    """Layers in blocks, each up to one that ends it; what is behind the last end is dropped."""
+    blocks: list[list[nn.Module]] = [[]]
+    for name, layer in zip(names or [""] * len(layers), layers, strict=True):
+        blocks[-1].append(layer)
+        if ends_block(name, layer):
+            blocks.append([])
+    return blocks[:-1]
+
+
+def _start_segmenter(network: nn.Module) -> None:
+    """Begin FCN8s with its coarsest prediction alone, enlarged by nearest neighbour.
+
+    The skips' predictions are zero, so they disturb nothing until they have learnt something.
+    """
+    if not isinstance(network, FCN8s):
+        return
+    ups = (
+        network.pool5_upsample,
+        network.fused_pool4_pool5_upsample,
+        network.fused_all_upsample,
+    )
+    for up in ups:
+        nn.init.zeros_(up.weight)
+        for index in range(up.in_channels):
+            nn.init.ones_(up.weight[index, index])
+    for layer in (network.to_pool4_predict, network.to_pool3_predict):
+        nn.init.zeros_(layer.weight)
+    for part in (*ups, network.to_pool4_predict, network.to_pool3_predict):
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)
+
+
+def _drop_out(network: nn.Module, share: float) -> None:
+    """Drop so much of what the two wide layers of FCN8s's head give, in training.
+
+    As Long, Shelhamer & Darrell 2015 do behind fc6 and fc7, VGG16's layers that these stand for.
+    It has no weights, and isn't part of the network that predicts.
+    """
+    if isinstance(network, FCN8s):
+        for index in (1, 3):
+            network.to_pool5_predict[index] = nn.Sequential(nn.ReLU(), nn.Dropout(share))
+
+
+def _from_torchvision(network: nn.Module, member: str, samples: Samples) -> str:
+    """Load what torchvision's ImageNet weights have of the network: all but its head."""
+    name = member if member in _TORCHVISION else "vgg16"
+    if member.startswith("vgg19_bn"):
+        name = "vgg19_bn"
+    state = {_OLD_DENSENET.sub(r"\1\2", key): v for key, v in _fetch(name).items()}
+    layers = convolutions(network)
+    if layers is None:
+        theirs = network.state_dict()
+        state = {k: v for k, v in state.items() if k in theirs and v.shape == theirs[k].shape}
+        network.load_state_dict(state, strict=False)
+        return f"torchvision's {name}, ImageNet"
+    ours = {key.removeprefix("features."): v for key, v in state.items()}
+    # Weights older than batch norms' counters lack these; torch begins them at 0.
+    layers.load_state_dict({key: ours[key] for key in layers.state_dict() if key in ours})
+    _settle(network, layers, samples)
+    return f"the convolutions of torchvision's {name}, ImageNet"
+
+
+def _fetch(name: str) -> dict[str, Tensor]:
+    """torchvision's weights; from its cache, or from the network."""
+    weights = models.get_model_weights(name).IMAGENET1K_V1
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError
+        raise InputError(
+            f"--init imagenet: {weights.url} cannot be had ({error}): give --init FILE (a "
+            "checkpoint, or VGG16's convolutions), or --init scratch"
+        ) from error
+    return state
+
+
+def _from_file(
+    network: nn.Module, member: str, path: Path, samples: Samples
+) -> tuple[nn.Module, str]:
+    state, _ = files.parse(files.read_bytes(path), path)
+    try:
+        check(state, member, path)
+    except InputError as misfit:
+        convs = vgg16_convolutions(state)
+        layers = convolutions(network)
+        if convs is None or layers is None:
+            raise InputError(f"--init {misfit}") from misfit
+        if isinstance(network, VGG19BN):
+            grow.into_vgg19_bn(convs, network.features, samples())
+            return network, f"VGG16's convolutions of {path.name}, grown"
+        layers.load_state_dict(convs.state_dict())
+        _settle(network, layers, samples)
+        return network, f"VGG16's convolutions of {path.name}"
+    return fit(state, member, path).train().requires_grad_(True), path.name
+
+
+def _settle(network: nn.Module, layers: nn.Sequential, samples: Samples) -> None:
+    """Rescale a segmenter's convolutions; a classifier's recipe was tuned on them as they are."""
+    if isinstance(network, FCN8s | FCN32s):
+        grow.rescale(layers, samples())
+
+
+def vgg16_convolutions(state: dict[str, Tensor]) -> nn.Sequential | None:
+    """VGG16's layers with the convolutions in a state dict; None where it lacks any.
+
+    They are named ``features.N``, ``backbone.N`` or ``N``; other tensors may stand beside them.
+    """
+    layers = vgg16_features()
+    found = {
+        match[1]: tensor.float()
+        for key, tensor in state.items()
+        if (match := _VGG_NUMBERED.fullmatch(key))
+    }
+    expected = layers.state_dict()
+    if any(key not in found or found[key].shape != t.shape for key, t in expected.items()):
+        return None
+    layers.load_state_dict({key: found[key] for key in expected})
+    return layers

@@ -1,0 +1,128 @@
+"""A training run's recipe: the words of the command line, resolved once; it travels whole."""
+
+import json
+import shlex
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..core.errors import InputError
+from ..core.numerics import Device, Precision
+from ..core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from ..core.records import TaskKind
+
+# The stride of a segmenter's finest predictions.
+_CELL = {"fcn8s": 8, "fcn32s": 32}
+_NOT_OPTIONS = {"task", "member", "data", "validation"}
+_OPTIONS_OF_OTHERS = {
+    "classify": {"crop", "score_scale", "colours", "dropout"},
+    "segment": {"smoothing", "mix", "teacher"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What decides the weights that a run ends with, besides the pixels.
+
+    Sizes are in pixels, ``budget`` in minutes. ``freeze`` counts the network's first blocks that
+    stay as they began. ``size_from`` is the side of the first step's crops, which grows to
+    ``size`` over the schedule. ``crop`` is the range of sides that a crop of a tile has before it
+    is shrunk to that, ``score_scale`` what tiles are scored at, ``colours`` how much of the full
+    change of colours they undergo, and ``dropout`` the share of fcn8s's wide features that a step
+    does without; these say nothing of photos.
+    """
+
+    task: TaskKind
+    member: str
+    data: str
+    validation: str | None
+    init: str
+    teacher: str | None
+    size: int
+    size_from: int
+    crop: tuple[int, int]
+    score_scale: float
+    colours: float
+    dropout: float
+    epochs: int
+    epoch_images: int | None
+    budget: float | None
+    batch_size: int
+    lr: float
+    smoothing: float
+    mix: Literal["none", "mixup", "cutmix"]
+    freeze: int
+    holdout: int
+    seed: int
+    device: Device
+    precision: Precision
+    threads: int | None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the checkpoints' metadata carries: how pixels become this network's input."""
+        if self.task == "classify":
+            return Preprocessing(self.size, 1.0, IMAGENET_MEAN, IMAGENET_STD)
+        cell = _CELL[self.member]
+        return Preprocessing(None, self.score_scale, IMAGENET_MEAN, IMAGENET_STD, cell)
+
+    @property
+    def head_lr(self) -> float:
+        """What multiplies ``lr`` behind the backbone, where ImageNet weights have no part."""
+        if self.init == "scratch":
+            return 1.0
+        return 5.0 if self.task == "classify" else 4.0
+
+    @property
+    def weight_decay(self) -> float:
+        """SGD's, or AdamW's."""
+        return 5e-4 if self.task == "classify" else 1e-2
+
+    @property
+    def warmup(self) -> float:
+        """The share of the schedule in which the learning rate rises."""
+        return 0.15 if self.task == "classify" else 0.1
+
+    @property
+    def command(self) -> str:
+        """The command line that this recipe is, every choice spelled out, paths by their names."""
+        words = ["hw1", "train", self.task, Path(self.data).name]
+        words += ["--member" if self.task == "classify" else "--model", self.member]
+        for name, value in asdict(self).items():
+            if value is None or name in _NOT_OPTIONS or name in _OPTIONS_OF_OTHERS[self.task]:
+                continue
+            if name == "epochs" and self.budget is not None:
+                continue
+            words.append("--" + name.replace("_", "-"))
+            if isinstance(value, tuple):
+                words += [str(part) for part in value]
+            else:
+                words.append(Path(value).name if name in {"init", "teacher"} else str(value))
+        return shlex.join(words)
+
+    def diverged(self, found: str) -> InputError:
+        """The error to raise for numbers that grew beyond all bounds."""
+        return InputError(
+            f"{found}: training has diverged. Give a lower --lr than {self.lr:g}, and another "
+            "--output or --overwrite"
+        )
+
+    def to_json(self) -> str:
+        """The recipe as JSON, for the state and the run's folder."""
+        return json.dumps(asdict(self))
+
+    def require_same(self, text: str, output: Path) -> None:
+        """Raise InputError where the run in ``output`` began with another recipe, ``text``."""
+        theirs: dict[str, Any] = json.loads(text)
+        ours = json.loads(self.to_json())
+        differ = [
+            f"{field.name.replace('_', '-')} {theirs.get(field.name)}, now {ours[field.name]}"
+            for field in fields(self)
+            # A folder may move; the digest of the images tells whether they are the same.
+            if field.name != "data" and theirs.get(field.name) != ours[field.name]
+        ]
+        if differ:
+            raise InputError(
+                f"{output} holds a run with other options ({'; '.join(differ)}): give those "
+                "again to resume it, another --output, or --overwrite to start again"
+            )

@@ -1,0 +1,70 @@
+"""Where the training and the validation images are, and what makes a file name theirs."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The folder to train on, and the folder to score on, if there is one."""
+
+    train: Path
+    validation: Path | None
+
+
+def find_source(data: Path, validation: Path | None) -> Source:
+    """Find the two folders: DATA holds ``train*`` and ``val*``, or is the training folder itself.
+
+    In the second case the validation folder is the one given, or the ``val*`` folder beside it.
+    Raises InputError where there is no such folder, or more than one.
+    """
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder of training images")
+    train = one_folder(data, "train")
+    beside = data
+    if train is None:
+        train, beside = data, data.absolute().parent
+    if validation is None:
+        validation = one_folder(beside, "val")
+        if validation is not None and validation.resolve() == train.resolve():
+            validation = None
+    elif not validation.is_dir():
+        raise InputError(f"--validation {validation}: no such folder")
+    return Source(train, validation)
+
+
+def one_folder(parent: Path, prefix: str) -> Path | None:
+    """The folder in ``parent`` whose name begins so; None without one, InputError for several."""
+    found = sorted(path for path in parent.glob(f"{prefix}*") if path.is_dir())
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise InputError(
+            f"{parent} holds {len(found)} folders named {prefix}* ({names}): give the training "
+            "folder itself as DATA, and --validation"
+        )
+    return found[0] if found else None
+
+
+def fingerprint(paths: Sequence[Path]) -> str:
+    """A digest, in hexadecimal, of the files' names and sizes: whether a resume has the same."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.name}\0{path.stat().st_size}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def hold_out(images: int, count: int) -> tuple[list[int], list[int]]:
+    """Positions to train on, and ``count`` to hold out: the same ones whatever the run's seed.
+
+    Raises InputError where that leaves nothing to train on.
+    """
+    import torch
+
+    if not 0 <= count < images:
+        raise InputError(f"--holdout {count}: there are {images} training images; hold out fewer")
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(1234)).tolist()
+    return sorted(order[count:]), sorted(order[:count])

@@ -1,0 +1,92 @@
+"""The run's state on the disk: whole or not at all, whatever kills the writer."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.errors import EnvironmentFault, InputError, Refused
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` make a file, and put it at ``path`` durably: the old one, or all of the new.
+
+    Raises EnvironmentFault for a full disk; what lay at ``path`` is kept.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, RuntimeError) as error:
+        # torch's and safetensors' writers say a full disk as a RuntimeError or one of their own.
+        raise EnvironmentFault(
+            f"{path} cannot be written ({error}); the state of the last epoch is kept: make room "
+            "and give the same command again to resume"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def hold(output: Path) -> Iterator[None]:
+    """Make a run's folder and hold it alone; Refused where another process trains into it.
+
+    The operating system lets the lock go when its holder dies, however it dies.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        file = (output / ".lock").open("a")
+    except OSError as error:
+        raise InputError(f"--output {output}: the folder cannot be made ({error})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Refused(
+                f"{output}: another process trains into it: wait for it, stop it, or give "
+                "another --output"
+            ) from error
+        yield
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write the state (tensors, numbers, strings, and lists and dicts of these)."""
+    replace_file(path, lambda temporary: torch.save(state, temporary))
+
+
+def write_names(path: Path, names: Sequence[str]) -> None:
+    """Write a list of files' names, a line each."""
+    content = "".join(f"{name}\n" for name in names).encode(errors="surrogateescape")
+    replace_file(path, lambda temporary: temporary.write_bytes(content))
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """The state of the last epoch that was finished; None where no run has begun.
+
+    The tensors are read when they are used. Never executes a pickle. Raises InputError for a file
+    that is no state.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        return None
+    except MemoryError:
+        raise
+    except Exception as error:  # damage makes the unpickler raise nearly anything
+        raise InputError(
+            f"{path} cannot be read ({error}): give another --output, or --overwrite to start again"
+        ) from error
+    if not isinstance(state, dict) or "recipe" not in state:
+        raise InputError(f"{path} is not the state of a training run: give another --output")
+    return state

@@ -1,0 +1,72 @@
+"""What the loop needs of a task: batches, a loss, scores."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ..core.preprocessing import Preprocessing
+from .device import to_device
+
+Part = Literal["held-out", "validation"]
+
+
+class TrainingTask(Protocol):
+    """Images, and what is to be learnt from them."""
+
+    @property
+    def main_score(self) -> str:
+        """The name of the score that decides which epoch is the best."""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What decides the weights besides the recipe: a digest by what it is of, in words."""
+
+    @property
+    def held_out_files(self) -> list[str]:
+        """The files of the held-out images, by their names in the training folder."""
+
+    def __len__(self) -> int:
+        """The number of training images."""
+
+    def on_device(self) -> "TrainingTask":
+        """The same, its training images on the device where there is room for them."""
+
+    def batch(
+        self, indices: Sequence[int], side: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Augmented, normalised float32 inputs (N, 3, side, side) on the device; their targets."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch, a scalar, from float32 logits."""
+
+    def has(self, part: Part) -> bool:
+        """Whether there are such images to score on."""
+
+    def score(self, network: nn.Module, part: Part) -> dict[str, float]:
+        """The scores, by name, of a network in evaluation mode on the device."""
+
+
+class _Images(Protocol):
+    @property
+    def digest(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+
+def digests_of(train: _Images, held_out: _Images, validation: _Images | None) -> dict[str, str]:
+    """The digests of images that decide: validation images do where they choose the epoch."""
+    found = {"training images": train.digest}
+    if validation is not None and not len(held_out):
+        found["validation images"] = validation.digest
+    return found
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Pixels (N, 3, H, W), 0 to 255, as float32 less the mean, over the deviation."""
+    mean, std = (
+        to_device(torch.tensor(values).view(1, 3, 1, 1), images.device)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return (images.float() / 255 - mean) / std
