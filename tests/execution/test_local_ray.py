@@ -54,7 +54,7 @@ def test_the_guard_cleans_up_after_a_kill(tmp_path: Path) -> None:
     program = f"""if True:
         import os
         from pathlib import Path
-        from hw1.pipeline import local
+        from hw1.execution import local_ray as local
         with local.guard(Path({str(folder)!r})):
             os.kill(os.getpid(), 9)
     """
