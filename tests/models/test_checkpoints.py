@@ -70,7 +70,7 @@ class TestFolders:
 
     def test_the_shipped_folder_is_the_packages(self) -> None:
         assert Store.shipped().folder == SHIPPED
-        assert (SHIPPED / "store.py").is_file()
+        assert (SHIPPED / "__init__.py").is_file()
 
     def test_ours_goes_before_the_references(self, tmp_path: Path) -> None:
         store = Store(folder_of(tmp_path, "vgg16"))

@@ -135,8 +135,8 @@ def test_members_and_builders_are_the_same_in_the_tables_order() -> None:
 
 
 def test_shares_are_the_references_thirteenths() -> None:
-    assert [MEMBERS[name].share for name in CLASSIFIERS] == [1, 1, 2, 1, 2, 2, 2, 2]
-    assert sum(MEMBERS[name].share for name in CLASSIFIERS) == 13
+    assert [MEMBERS[name].vote_weight for name in CLASSIFIERS] == [1, 1, 2, 1, 2, 2, 2, 2]
+    assert sum(MEMBERS[name].vote_weight for name in CLASSIFIERS) == 13
 
 
 @pytest.mark.parametrize(
