@@ -61,7 +61,13 @@ class CostlessJob(ClassifyJob):
         return ("costless",)
 
     def identity(self) -> dict[str, Any]:
-        return {"members": "costless"}
+        return {
+            "members": {"costless": {}},
+            "vote": "logits",
+            "top_k": self.spec.top_k,
+            "columns": list(self.spec.columns),
+            "scores": None,
+        }
 
     def work(self, root: Path, job: Path, profile: object) -> Any:
         return CostlessWork(job.absolute())

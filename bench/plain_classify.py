@@ -43,7 +43,7 @@ def main():
     args = parser.parse_args()
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    paths = sorted(args.images.iterdir())
+    paths = sorted(args.images.iterdir(), key=os.fsencode)
     store = Store(args.weights)
     ensemble = store.ensemble(args.members.split(","))
 
@@ -69,7 +69,7 @@ def main():
         logits = torch.cat(outputs)
         total += weight * (logits if ensemble.vote == "logits" else logits.softmax(dim=1))
 
-    with args.out.open("w", newline="") as file:
+    with args.out.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image_id", "label"])
         writer.writerows(zip([path.name for path in paths], total.argmax(1).tolist(), strict=True))
