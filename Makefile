@@ -1,4 +1,4 @@
-# hw1: `make demo` and `make test` set up .venv by themselves; `make help` tells the rest.
+# hw1: `make demo` and `make test` set up .venv by themselves; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh

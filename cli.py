@@ -18,11 +18,11 @@ from .core.errors import EnvironmentFault, Hw1Error, InputError
 # Loaded when called for, so that `hw1 --help` never waits for torch or Ray.
 _COMMANDS = {
     "batch": "Score a folder of images: classify, segment, or plan it.",
-    "evaluate": "Tell how good a result is, given the truth.",
+    "evaluate": "Measure how good a result is, given the truth.",
     "plot": "Draw t-SNE plots, learning curves, and masks side by side.",
-    "train": "Train a member, a segmenter, or the ensemble's weights.",
+    "train": "Train a classifier or a segmenter; fit the ensemble's vote weights.",
     "models": "List the models, show one, import checkpoints.",
-    "jobs": "Tell what jobs ran, how far they are, and whether a result is whole.",
+    "jobs": "List jobs, show how far they are, verify their results.",
 }
 
 # What is wrong with a path that a person gave, whatever is done with it first, and what to do.
@@ -130,9 +130,9 @@ def main() -> None:
       hw1 batch classify photos/ labels.csv      a label for each image
       hw1 batch segment tiles/ masks/            a mask for each image
       hw1 evaluate classify labels.csv truth.csv how many labels are right
-      hw1 jobs verify labels.csv                 is the result whole, and unchanged
+      hw1 jobs verify labels.csv                 is the result complete, and unchanged
 
-    A job that was killed goes on when the same command is given again. Exit codes: 0 all scored,
+    A job that was killed resumes when the same command is given again. Exit codes: 0 all scored,
     2 wrong usage, 3 done but some images rejected, 4 failed and 130 interrupted (both resumable),
     5 refused (the output belongs to another job).
     """

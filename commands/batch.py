@@ -263,7 +263,7 @@ def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
         print_summary(summary, as_json=as_json)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of it would fail at the end
-        if not isinstance(error, BrokenPipeError):  # nobody reads it: the exit code tells
+        if not isinstance(error, BrokenPipeError):  # nobody reads it: the exit code says it
             raise EnvironmentFault(
                 f"{summary.output} is done, but the summary cannot be printed: {error.strerror}"
             ) from error

@@ -23,7 +23,7 @@ _FIGURES = click.option(
 
 @click.group()
 def evaluate() -> None:
-    """Tell how good a result is, against the truth."""
+    """Measure how good a result is, given the truth."""
 
 
 @evaluate.command()

@@ -10,7 +10,7 @@ from .options import PathType
 
 @click.group()
 def jobs() -> None:
-    """Tell what jobs ran, how far they are, and whether a result is whole."""
+    """List jobs, show how far they are, verify their results."""
 
 
 @jobs.command("list")
@@ -83,7 +83,7 @@ def show(path: Path, as_json: bool) -> None:
 @click.argument("path", metavar="OUT", type=PathType)
 @click.option("--json", "as_json", is_flag=True, help="Print the differences as a JSON array.")
 def verify(path: Path, as_json: bool) -> None:
-    """Check a result against its ledger: is it whole, and unchanged?
+    """Check a result against its ledger: is it complete, and unchanged?
 
     Exits with 0 if it is, with 1 and a line for each difference if not.
     """

@@ -219,11 +219,11 @@ def say(text: str) -> None:
 def ensemble(
     data: Path, *, weights: Path, members: tuple[str, ...] | None, as_json: bool, **words: Any
 ) -> None:
-    """Fit the weights of the members' vote on the labelled images of DATA.
+    """Fit the members' vote weights on the labelled images of DATA.
 
     DATA is a folder of images named CLASS_ID.png that no member was trained on, or one that
     holds such a folder val*. Members are chosen greedily, with replacement (Caruana et al. 2004).
-    The accuracy by cross-validation, weights fitted on the other folds, tells what new images
+    The accuracy by cross-validation, weights fitted on the other folds, says what new images
     may give; the fitted one is too good.
 
     \b

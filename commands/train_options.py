@@ -91,7 +91,7 @@ def size(default: int) -> Decorator:
 
 
 def epochs(default: int) -> Decorator:
-    """``--epochs``; the default is told, and applied where ``--budget`` isn't given either."""
+    """``--epochs``; the default is shown, and applied where ``--budget`` isn't given either."""
     return click.option(
         "--epochs",
         type=click.IntRange(1),
@@ -118,5 +118,5 @@ def learning_rate(default: float) -> Decorator:
         type=FiniteRange(min=0, min_open=True),
         default=default,
         show_default=True,
-        help="Highest learning rate of the backbone; the layers behind it have several times that.",
+        help="Highest learning rate of the backbone; the layers after it have several times that.",
     )
