@@ -14,6 +14,7 @@ import click
 from . import __version__
 from .commands.options import name_variables
 from .core.errors import EnvironmentFault, Hw1Error, InputError
+from .core.text import printable
 
 # Loaded when called for, so that `hw1 --help` never waits for torch or Ray.
 _COMMANDS = {
@@ -101,21 +102,25 @@ def _told(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except Hw1Error as error:
-        click.echo(f"hw1: {error}", err=True)
+        _say(str(error))
         ctx.exit(error.exit_code)
     except OSError as error:
         if error.errno in _FULL:  # of stdout it may be, which has no name
             where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-            click.echo(f"hw1: {where}{error.strerror}: {_MAKE_ROOM}", err=True)
+            _say(f"{where}{error.strerror}: {_MAKE_ROOM}")
             ctx.exit(EnvironmentFault.exit_code)
         if error.filename is None or error.errno not in _BAD_PATHS:
             raise
         path, hint = os.fsdecode(error.filename), _BAD_PATHS[error.errno]
-        click.echo(f"hw1: {path}: {error.strerror}: {hint}", err=True)
+        _say(f"{path}: {error.strerror}: {hint}")
         ctx.exit(InputError.exit_code)
     except KeyboardInterrupt:
-        click.echo("hw1: interrupted", err=True)
+        _say("interrupted")
         ctx.exit(130)
+
+
+def _say(message: str) -> None:
+    click.echo(printable(f"hw1: {message}"), err=True)
 
 
 @click.group(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ..core.text import printable
 from .options import PathType
 
 
@@ -39,14 +40,14 @@ def list_jobs(folder: Path, as_json: bool) -> None:
         about = view.description
         path = view.output
         table.add_row(
-            escape(str(path.relative_to(here) if path.is_relative_to(here) else path)),
-            about["task"],
-            view.state,
+            escape(printable(str(path.relative_to(here) if path.is_relative_to(here) else path))),
+            escape(printable(about["task"])),
+            escape(printable(view.state)),
             f"{view.done}/{view.planned}",
             str(view.rejected),
-            about["began"][:16].replace("T", " "),
+            escape(printable(about["began"][:16].replace("T", " "))),
         )
-    console().print(table if views else escape(f"no jobs in {folder}"))
+    console().print(table if views else escape(printable(f"no jobs in {folder}")))
 
 
 @jobs.command()
@@ -76,7 +77,7 @@ def show(path: Path, as_json: bool) -> None:
     if about.get("error"):
         lines["error"] = about["error"]
     width = max(map(len, lines))
-    click.echo("\n".join(f"{name:<{width}}  {text}" for name, text in lines.items()))
+    click.echo(printable("\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())))
 
 
 @jobs.command()
@@ -93,5 +94,5 @@ def verify(path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(problems))
     else:
-        click.echo("\n".join(problems) or f"{path}: whole, and as it was written")
+        click.echo(printable("\n".join(problems) or f"{path}: whole, and as it was written"))
     click.get_current_context().exit(1 if problems else 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ..core.text import printable
 from ..jobs.dry_run import DryRun
 from ..jobs.job import Summary
 
@@ -34,7 +35,7 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
             f"  which and why: {summary.job / 'rejected.csv'}; repair them and give the same "
             "command with --overwrite",
         ]
-    click.echo("\n".join(lines))
+    click.echo(printable("\n".join(lines)))
 
 
 def print_dry_run(plan: DryRun, *, as_json: bool) -> None:
@@ -53,9 +54,9 @@ def print_dry_run(plan: DryRun, *, as_json: bool) -> None:
         "estimated time": f"{plan.seconds:.0f} s, from {plan.sample}",
     }
     width = max(map(len, rows))
-    click.echo("\n".join(f"{name:<{width}}  {text}" for name, text in rows.items()))
+    click.echo(printable("\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())))
     for problem in plan.problems:
-        click.echo(f"hw1: {problem}", err=True)
+        click.echo(printable(f"hw1: {problem}"), err=True)
 
 
 def command_line(arguments: list[str]) -> str:

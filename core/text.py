@@ -1,4 +1,6 @@
-"""Names in messages: escaped, and the first few of many."""
+"""Names in messages: escaped, and the first few of many; messages that are safe to print."""
+
+import unicodedata
 
 
 def some(names: list[str], count: int | None = None) -> str:
@@ -11,3 +13,15 @@ def some(names: list[str], count: int | None = None) -> str:
 def shown(name: str) -> str:
     """A name that stays on its line: escaped where it holds what can't be printed."""
     return name if name.isprintable() else ascii(name)
+
+
+def printable(text: str) -> str:
+    """A message without what commands a terminal: control characters become text (``\\x1b``).
+
+    Its line ends stay, and blanks of all kinds. Names that it holds may be anybody's.
+    """
+    return "".join(c if _is_safe(c) else ascii(c)[1:-1] for c in text)
+
+
+def _is_safe(char: str) -> bool:
+    return char.isprintable() or char == "\n" or unicodedata.category(char) == "Zs"

@@ -18,12 +18,16 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from ..core.text import printable
+
 LINE_SECONDS = 30.0
 
 
 def say(text: str) -> None:
-    """Tell the person what went wrong and is being tried again, or takes long."""
-    click.echo(f"hw1: {text}", err=True)  # print would take stdout where stderr is closed
+    """Say what went wrong and is being tried again, or takes long."""
+    click.echo(
+        printable(f"hw1: {text}"), err=True
+    )  # print would take stdout where stderr is closed
 
 
 class Meter(Protocol):
