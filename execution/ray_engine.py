@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import ray
 from ray import cloudpickle, exceptions
+from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..core.errors import EnvironmentFault, Hw1Error, InputError
@@ -201,6 +202,24 @@ class RayEngine:
             )
 
 
+class _NoPaths(list[str]):
+    """Takes no entries."""
+
+    def extend(self, _: Iterable[str]) -> None:
+        """Leave them out."""
+
+
+def _no_paths() -> JobConfig:
+    """A job whose workers import what is installed, as this process does.
+
+    Ray adds the driver's current folder to their path, and its script's. Folders of images come
+    from strangers: a numpy.py in there would run.
+    """
+    config: JobConfig = JobConfig()
+    config._py_driver_sys_path = _NoPaths()
+    return config
+
+
 def _start(folder: str, processors: int | None) -> None:
     """Start Ray here. RAY_ADDRESS and other Rays of this machine play no part."""
     try:
@@ -212,6 +231,7 @@ def _start(folder: str, processors: int | None) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
+                job_config=_no_paths(),
                 _temp_dir=folder,
                 _skip_env_hook=True,
             )
@@ -226,7 +246,12 @@ def _connect(address: str) -> None:
     health.check_address(address)
     try:
         with kept_interrupt(), local.no_sigterm_handler():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                job_config=_no_paths(),
+            )
     except Exception as error:  # see _start
         secured = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
         hint = "" if secured else " If it asks for a token, set RAY_AUTH_MODE=token."

@@ -223,6 +223,14 @@ def test_the_installed_ray_starts_lean_and_is_watched(engine: RayEngine) -> None
     assert health.head_answers()
 
 
+def test_no_process_imports_from_the_current_folder(engine: RayEngine) -> None:
+    """Folders of images come from strangers: a numpy.py in there must not run."""
+    paths = engine.probe(eval, "__import__('sys').path")
+    assert str(Path.cwd()) not in paths
+    assert "" not in paths
+    assert str(Path(__file__).parents[1]) in paths  # PYTHONPATH's
+
+
 def test_a_probe_that_waits_for_a_place_says_so(
     engine: RayEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
