@@ -247,11 +247,11 @@ def _segment(words: dict[str, Any], *, dry_run: bool) -> None:
 def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
     from rich.console import Console
 
+    from ..execution.signals import terminate_as_interrupt
     from ..jobs.dry_run import dry_run as describe
     from ..jobs.progress import Progress
     from ..jobs.run import run_job
     from .report import print_dry_run, print_summary
-    from .signals import terminate_as_interrupt
 
     if dry_run:
         plan = describe(job)

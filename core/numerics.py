@@ -102,7 +102,11 @@ def require(profile: Profile) -> None:
 
 
 def cores() -> int:
-    """The CPU cores that this process may use: by its affinity, and by its container's quota."""
+    """The CPU cores that this process may use: by its affinity, and by its container's quota.
+
+    joblib's cpu_count rounds a quota up: threads that the quota then stops; and its import would
+    take longer than all of ``hw1 --help``.
+    """
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min(own, _quota())))
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from ..core.records import Shard, Written
+from ..core.records import Committed, Shard, Written
 
 Stage = Literal["load", "decode", "predict", "write", "commit"]
 
@@ -24,12 +24,31 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """An actor is ready for its stage: one that predicts has loaded the models."""
+
+
+@dataclass(frozen=True, slots=True)
 class DecodedData:
-    """A decoded piece, held by the backend: ``stop`` is how far it got, ``size`` in bytes."""
+    """A decoded piece: ``stop`` is how far it got, ``size`` in bytes.
+
+    ``data`` is what the backend knows it by; nobody else reads it.
+    """
 
     stop: int
     size: int
-    data: Any
+    data: object
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedData:
+    """A predicted piece: ``data`` is what the backend knows it by."""
+
+    data: object
+
+
+Outcome = Ready | DecodedData | PredictedData | Written | Committed | Fault
+"""How a call ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +67,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The patience with what fails.
+    """How long to wait for what fails, and how often to try it.
 
     ``timeout`` is in seconds, for one image; None is no limit. ``tries`` bounds the tries of what
     the machine fails, ``pause`` (seconds) is the first wait between them, doubled each time.
@@ -74,30 +93,29 @@ class Policy:
 class Backend(Protocol):
     """The processes. A call is a key, which ``wait`` gives back with its outcome.
 
-    Outcomes: of a worker's load, None; of decode, DecodedData; of predict, an opaque value for
-    write; of write, Written, or Committed where a shard was given; of commit, Committed; of any,
-    a Fault.
+    Outcomes: of spawn, Ready; of decode, DecodedData; of predict, PredictedData; of write, Written,
+    or Committed where a shard was given; of commit, Committed; of any, a Fault.
     """
 
     def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
-        """Start a process for decode or predict: its key, and the call that gets it ready."""
+        """Start an actor for decode or predict: its key, and the call that gets it ready."""
 
-    def stop(self, worker: Hashable) -> None:
-        """End a process, whatever it does."""
+    def stop(self, actor: Hashable) -> None:
+        """End an actor, whatever it does."""
 
-    def decode(self, piece: Shard, limit: float | None, worker: Hashable | None) -> Hashable:
-        """Decode a piece, in any process or in the one given, stopped after limit seconds."""
+    def decode(self, piece: Shard, limit: float | None, actor: Hashable | None) -> Hashable:
+        """Decode a piece, in any process or in the actor given, stopped after limit seconds."""
 
-    def predict(self, data: Any, limit: float | None, worker: Hashable) -> Hashable:
+    def predict(self, data: object, limit: float | None, actor: Hashable) -> Hashable:
         """Predict a decoded piece, stopped after limit seconds."""
 
-    def write(self, data: Any, shard: Shard | None, seconds: float) -> Hashable:
+    def write(self, data: object, shard: Shard | None, seconds: float) -> Hashable:
         """Write a predicted piece, and where it is a whole shard, commit that."""
 
     def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Hashable:
         """Commit a shard of several pieces."""
 
-    def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Any]]:
+    def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Outcome]]:
         """The outcomes that are there, after at most timeout seconds' waiting for the first."""
 
     def room(self) -> Room:

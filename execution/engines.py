@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from ..core.errors import InputError
 from ..core.numerics import cores, resolve_device
 from ..core.records import Committed, Shard, Work
+from .inline import Inline
 
 if TYPE_CHECKING:
     from .ray_engine import RayEngine
@@ -50,31 +51,6 @@ class Engine(Protocol):
 
     def probe(self, function: Callable[..., T], *arguments: object) -> T:
         """The function's result in a place like those where the models will run."""
-
-
-class Inline:
-    """This process, one shard after the other; ``actors`` share the cores, as Ray's would."""
-
-    def __init__(self, actors: int = 1) -> None:
-        self._actors = actors
-
-    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
-        """See Engine."""
-        from .inline_engine import run_inline
-
-        run_inline(work, shards, commit)
-
-    def prefer(self, device: str) -> str:
-        """See Engine: torch is loaded here in any case, and knows."""
-        return device
-
-    def threads(self) -> int:
-        """The cores, divided by the actors."""
-        return max(1, cores() // self._actors)
-
-    def probe(self, function: Callable[..., T], *arguments: object) -> T:
-        """See Engine: the place is here."""
-        return function(*arguments)
 
 
 class OnRay:

@@ -10,16 +10,16 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from .ray_health import internal
 
 PREFIX = "hw1-ray-"
 
@@ -44,21 +44,6 @@ def scratch() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Pass over Ctrl-C and SIGTERM while Ray stops: stopped by halves it leaves processes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager
@@ -149,7 +134,7 @@ def lean() -> Iterator[None]:
     def no_dashboard(node: Any, **_: Any) -> None:
         node._webui_url = ""
 
-    class Params(_attribute("ray._private.parameter", "RayParams", object)):  # type: ignore[misc]
+    class Params(internal("ray._private.parameter", "RayParams", object)):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **{"no_monitor": True, "include_log_monitor": False, **kwargs})
 
@@ -177,18 +162,11 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _attribute(module: str, name: str, default: Any) -> Any:
-    try:
-        return getattr(importlib.import_module(module), name, default)
-    except ImportError:
-        return default
-
-
 @contextmanager
 def _replaced(module: str, name: str, value: Any) -> Iterator[None]:
     """Set an attribute of a module, or of a class of it ("Class.name"), if it is there."""
     *owner, last = name.split(".")
-    target = _attribute(module, owner[0], None) if owner else importlib.import_module(module)
+    target = internal(module, owner[0], None) if owner else importlib.import_module(module)
     if not hasattr(target, last):
         yield
         return
@@ -198,61 +176,6 @@ def _replaced(module: str, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(target, last, before)
-
-
-def dead() -> str:
-    """The process of Ray's on this machine that has ended; "" while all is well.
-
-    Of a cluster that is the raylet, whose child we are not: it is asked for a connection.
-    """
-    node = _attribute("ray._private.worker", "_global_node", None)
-    try:
-        ended = ", ".join(kind for kind, _ in node.dead_processes()) if node else ""
-        return ended or ("raylet" if node and not _listens(node.raylet_socket_name) else "")
-    except AttributeError:
-        return ""
-
-
-def speaks_grpc(host: str, port: int, timeout: float) -> bool:
-    """Whether HTTP/2, gRPC's carrier, is spoken there in ``timeout`` s; True where TLS hides it.
-
-    Ray itself would wait minutes for any other server than a head of its own. One of HTTP/2 begins
-    with a SETTINGS frame, its type in the fourth byte (RFC 9113, sections 3.4 and 4.1). Raises
-    OSError where nothing listens.
-    """
-    with socket.create_connection((host, port), timeout=timeout) as connection:
-        if os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):
-            return True
-        answer = b""
-        with suppress(OSError):  # it closed the connection, or waits for other words
-            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4)) + bytes(5))
-            while len(answer) < 4 and (more := connection.recv(4 - len(answer))):
-                answer += more
-    return answer[3:] == bytes([4])
-
-
-def head_answers() -> bool:
-    """Whether the head of the cluster, or of the Ray here, takes a connection."""
-    node = _attribute("ray._private.worker", "_global_node", None)
-    host, _, port = str(getattr(node, "gcs_address", "")).rpartition(":")
-    try:
-        if port.isdigit():
-            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-    except OSError:
-        return False
-    return True
-
-
-def _listens(name: str) -> bool:
-    """Whether a process listens on a socket of this machine; True where one can't tell."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(name)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except OSError:
-            return True
-    return True
 
 
 def store_bytes() -> int | None:
@@ -268,12 +191,3 @@ def store_bytes() -> int | None:
     free = int(space.f_bavail * space.f_frsize * 0.9)
     wanted = int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.3)
     return free if SMALL_SHM <= free < wanted else None
-
-
-def oom_kills() -> int:
-    """How many processes this machine's kernel has killed for want of memory, so far."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -7,27 +7,29 @@ give the poison to the next process.
 
 import logging
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import ray
 from ray import cloudpickle, exceptions
+from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..core.errors import EnvironmentFault, Hw1Error, InputError
 from ..core.records import Committed, Shard, Work, Written
 from . import local_ray as local
+from . import ray_health as health
 from . import worker
 from .actor_pool import SLOW
-from .backend import DecodedData, Fault, Policy, Room, Stage
+from .backend import DecodedData, Fault, Outcome, Policy, PredictedData, Ready, Room, Stage
 from .placement import Node, Placement, RayOptions, Resources
 from .scheduler import Scheduler
+from .signals import kept_interrupt, uninterrupted
 
 __all__ = ["RayEngine", "RayOptions", "Resources"]
 
@@ -35,9 +37,12 @@ __all__ = ["RayEngine", "RayOptions", "Resources"]
 _DECODE: Any = ray.remote(max_retries=0, num_returns=2, scheduling_strategy="SPREAD")(worker.decode)
 _WRITE: Any = ray.remote(max_retries=0)(worker.write)
 _COMMIT: Any = ray.remote(max_retries=0)(worker.commit)
-_PROCESS: Any = ray.remote(max_restarts=0, max_task_retries=0)(worker.Process)
+_ACTOR: Any = ray.remote(max_restarts=0, max_task_retries=0)(worker.ActorProcess)
 
 T = TypeVar("T")
+
+_Small = tuple[int, int] | Written | Committed | None
+"""What the driver reads of a call's result: of decode, how far it got and its bytes."""
 
 MISSING = (
     exceptions.ObjectLostError,
@@ -111,7 +116,7 @@ class RayEngine:
                 placement = Placement(self.options, _nodes)
                 for _ in range(placement.room().predictors):
                     self._spares.append(_place("predict", placement, self._spares))
-                    self._spares[-1].process.warm.remote(self.options.modules)
+                    self._spares[-1].actor.warm.remote(self.options.modules)
             self._stack = stack.pop_all()
         return self
 
@@ -121,7 +126,7 @@ class RayEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with local.uninterrupted():
+        with uninterrupted():
             self._spares.clear()
             self._stack.close()
 
@@ -144,7 +149,7 @@ class RayEngine:
         for _ in range(PROBED):
             if not self._spares:
                 self._spares.append(_place("predict", placement, ()))
-            call = self._spares[0].process.probe.remote(function, arguments)
+            call = self._spares[0].actor.probe.remote(function, arguments)
             try:
                 while not ray.wait([call], timeout=SLOW)[0]:
                     self._status(
@@ -197,10 +202,28 @@ class RayEngine:
             )
 
 
+class _NoPaths(list[str]):
+    """Takes no entries."""
+
+    def extend(self, _: Iterable[str]) -> None:
+        """Leave them out."""
+
+
+def _no_paths() -> JobConfig:
+    """A job whose workers import what is installed, as this process does.
+
+    Ray adds the driver's current folder to their path, and its script's. Folders of images come
+    from strangers: a numpy.py in there would run.
+    """
+    config: JobConfig = JobConfig()
+    config._py_driver_sys_path = _NoPaths()
+    return config
+
+
 def _start(folder: str, processors: int | None) -> None:
     """Start Ray here. RAY_ADDRESS and other Rays of this machine play no part."""
     try:
-        with local.lean(), _own_signals():
+        with kept_interrupt(), local.lean(), local.no_sigterm_handler():
             ray.init(
                 address="local",
                 num_cpus=processors,
@@ -208,6 +231,7 @@ def _start(folder: str, processors: int | None) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
+                job_config=_no_paths(),
                 _temp_dir=folder,
                 _skip_env_hook=True,
             )
@@ -219,63 +243,21 @@ def _start(folder: str, processors: int | None) -> None:
 
 
 def _connect(address: str) -> None:
-    if address == "local":  # Ray would start one here, without what local.py does for it
-        raise InputError("address 'local': for Ray on this machine, give no --address.")
-    if "://" in address:
-        raise InputError(
-            f"address {address!r}: Ray's client protocol is not supported. Run hw1 on a machine "
-            "of the cluster, with --address auto."
-        )
-    said = f"address {address!r}: no Ray to use"
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit():  # Ray itself would look for it for minutes
-        try:
-            ours = local.speaks_grpc(host.strip("[]"), int(port), timeout=10)
-        except OSError as error:
-            raise InputError(f"{said} ({_first_line(error)}).") from error
-        if not ours:
-            raise InputError(
-                f"{said}: what listens there doesn't speak gRPC, as a head of Ray's does, or not "
-                "within 10 s. Give the port that ray start --head told, 6379 by default; for TLS "
-                "set RAY_USE_TLS=1."
-            )
+    health.check_address(address)
     try:
-        with _own_signals():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        with kept_interrupt(), local.no_sigterm_handler():
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                job_config=_no_paths(),
+            )
     except Exception as error:  # see _start
         secured = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
         hint = "" if secured else " If it asks for a token, set RAY_AUTH_MODE=token."
-        raise InputError(f"{said} ({_first_line(error)}).{hint}") from error
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Let SIGTERM be as Ctrl-C, and lose neither, while ray.init runs, which sets handlers too.
-
-    What a handler raises is lost where it interrupts a hook of Python's (around a fork, at an
-    object's end): hence it is raised again at the end. A signal that is ignored stays so.
-    """
-    came = False
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        raise KeyboardInterrupt
-
-    heeded = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]
-    before = {number: signal.signal(number, interrupt) for number in heeded}
-    try:
-        with local.no_sigterm_handler():
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if came:
-            raise KeyboardInterrupt
+        raise InputError(
+            f"address {address!r}: no Ray to use ({_first_line(error)}).{hint}"
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:
@@ -284,7 +266,7 @@ def _first_line(error: BaseException) -> str:
 
 def _nodes() -> list[Node]:
     """The machines that live; none where the head, which knows, can't be asked."""
-    if not local.head_answers():  # Ray would wait for it, deaf to Ctrl-C
+    if not health.head_answers():  # Ray would wait for it, deaf to Ctrl-C
         return []
     nodes: Any = ray.nodes  # untyped
     return [node for node in nodes() if node["Alive"]]
@@ -292,9 +274,9 @@ def _nodes() -> list[Node]:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A process, and the machine that was chosen for it; a GPU's is Ray's choice."""
+    """An actor, and the machine that was chosen for it; a GPU's is Ray's choice."""
 
-    process: Any
+    actor: Any
     home: str | None
 
 
@@ -312,7 +294,7 @@ def _place(stage: Stage, placement: Placement, placed: Iterable[_Placed]) -> _Pl
         options["num_gpus"] = gpus
     elif home := placement.home(p.home for p in placed):
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(home, soft=False)
-    return _Placed(_PROCESS.options(**options).remote(placement.threads()), home)
+    return _Placed(_ACTOR.options(**options).remote(placement.threads()), home)
 
 
 class _RayBackend:
@@ -326,10 +308,10 @@ class _RayBackend:
         self._placement = placement
         self._work = ray.put(dumps(work))
         self._spares = spares
-        self._workers: dict[Hashable, _Placed] = {}
-        self._large: dict[Hashable, Any] = {}
+        self._actors: dict[Hashable, _Placed] = {}
+        self._large: dict[Hashable, object] = {}
         self._starting: dict[Hashable, str | None] = {}
-        self._oom_kills = local.oom_kills()
+        self._oom_kills = health.oom_kills()
         self._looked = 0.0
         self._head_seen = self.clock()
 
@@ -337,34 +319,34 @@ class _RayBackend:
         if stage == "predict" and self._spares:
             placed = self._spares.pop()
         else:
-            placed = _place(stage, self._placement, self._workers.values())
-        self._workers[placed.process] = placed
-        ready = placed.process.load if stage == "predict" else placed.process.prepare
+            placed = _place(stage, self._placement, self._actors.values())
+        self._actors[placed.actor] = placed
+        ready = placed.actor.load if stage == "predict" else placed.actor.prepare
         call: Hashable = ready.remote(self._work)
         self._starting[call] = placed.home
-        return placed.process, call
+        return placed.actor, call
 
-    def stop(self, worker: Hashable) -> None:
-        ray.kill(self._workers.pop(worker).process)
+    def stop(self, actor: Hashable) -> None:
+        ray.kill(self._actors.pop(actor).actor)
 
     def close(self) -> None:
         """End the processes: they hold this job's models. Where Ray died they end with it."""
-        if local.dead() or not local.head_answers():
+        if health.dead() or not health.head_answers():
             return
-        for key in list(self._workers):
+        for key in list(self._actors):
             self.stop(key)
 
-    def decode(self, piece: Shard, limit: float | None, worker: Hashable | None) -> Hashable:
+    def decode(self, piece: Shard, limit: float | None, actor: Hashable | None) -> Hashable:
         call = _DECODE
-        if worker is not None:
-            call = self._workers[worker].process.decode.options(num_returns=2)
+        if actor is not None:
+            call = self._actors[actor].actor.decode.options(num_returns=2)
         return self._pair(call.remote(self._work, piece, limit))
 
-    def predict(self, data: Any, limit: float | None, worker: Hashable) -> Hashable:
-        call = self._workers[worker].process.predict.options(num_returns=2)
+    def predict(self, data: object, limit: float | None, actor: Hashable) -> Hashable:
+        call = self._actors[actor].actor.predict.options(num_returns=2)
         return self._pair(call.remote(data, limit))
 
-    def write(self, data: Any, shard: Shard | None, seconds: float) -> Hashable:
+    def write(self, data: object, shard: Shard | None, seconds: float) -> Hashable:
         call: Hashable = _WRITE.remote(self._work, data, shard, seconds)
         return call
 
@@ -372,7 +354,7 @@ class _RayBackend:
         call: Hashable = _COMMIT.remote(self._work, shard, pieces, seconds)
         return call
 
-    def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Any]]:
+    def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Outcome]]:
         if not calls:
             time.sleep(timeout)
             return []
@@ -388,12 +370,12 @@ class _RayBackend:
         if self.clock() - self._looked < HEARTBEAT:
             return
         self._looked = self.clock()
-        if dead := local.dead():
+        if dead := health.dead():
             raise EnvironmentFault(
                 f"Ray's {dead} on this machine died, perhaps for want of memory. What is done is "
                 "kept: start the cluster again, if you use one, and give the same command"
             )
-        if local.head_answers():
+        if health.head_answers():
             self._head_seen = self.clock()
         elif self.clock() - self._head_seen > HEAD_SECONDS:
             raise EnvironmentFault(
@@ -407,29 +389,33 @@ class _RayBackend:
     def clock(self) -> float:
         return time.monotonic()
 
-    def _pair(self, results: tuple[Hashable, Any]) -> Hashable:
+    def _pair(self, results: tuple[Hashable, object]) -> Hashable:
         small, self._large[small] = results
         return small
 
-    def _settled(self, call: Hashable) -> Any:
+    def _settled(self, call: Hashable) -> Outcome:
         home = self._starting.pop(call, None)
         outcome = self._outcome(call)
         if home and isinstance(outcome, Fault):
             self._placement.avoid(home)
         return outcome
 
-    def _outcome(self, call: Any) -> Any:
+    def _outcome(self, call: Hashable) -> Outcome:
         large = self._large.pop(call, None)
+        get: Any = ray.get  # typed for references alone
         try:
-            small: Any = ray.get(call)
+            small: _Small = get(call)
         except exceptions.RayTaskError as error:
             cause = error.cause
             return self._fault(cause) if isinstance(cause, MACHINE) else _raised(error)
         except exceptions.RayError as error:
             return self._fault(error)
-        if large is None:
+        if isinstance(small, Written | Committed):
             return small
-        return large if small is None else DecodedData(small[0], small[1], large)
+        if small is None:
+            return Ready() if large is None else PredictedData(large)
+        stop, size = small
+        return DecodedData(stop, size, large)
 
     def _fault(self, error: exceptions.RayError) -> Fault:
         """Who is at fault where Ray, not the work, says that something failed."""
@@ -441,7 +427,7 @@ class _RayBackend:
             return Fault("lost", _first_line(error))
         if NODE_DIED in str(error) or getattr(error, "preempted", False):
             return Fault("lost", "its machine was lost")
-        kills, self._oom_kills = self._oom_kills, local.oom_kills()
+        kills, self._oom_kills = self._oom_kills, health.oom_kills()
         if self._oom_kills > kills:
             return Fault("lost", "the kernel ended a process, since memory ran out")
         return Fault("died", "its process ended unexpectedly")

@@ -61,8 +61,8 @@ def commit(pickled: bytes, shard: Shard, pieces: Sequence[Written], seconds: flo
     return the_work(pickled).commit(shard, pieces, seconds)
 
 
-class Process:
-    """A process that the scheduler knows by name: it predicts, or decodes suspects."""
+class ActorProcess:
+    """The process of an actor: it predicts, or decodes suspects."""
 
     def __init__(self, threads: int):
         # Ray sets 1 where a process holds no processors; OpenMP reads it as torch is imported.

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.errors import Hw1Error
 from ..core.numerics import Profile
 from ..core.records import Decoded, Planned, Shard
-from ..execution.engines import Inline
+from ..execution.inline import Inline
 from ..pipeline.find import Found, find
 from .folder import JobFolder, job_path
 from .identity import refuse_other

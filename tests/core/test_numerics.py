@@ -46,6 +46,7 @@ def test_both_engines_count_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(engine, "RayEngine", Engine)
     monkeypatch.setattr("hw1.execution.engines.cores", lambda: 3)
+    monkeypatch.setattr("hw1.execution.inline.cores", lambda: 3)
     with start(EngineOptions(), print):
         pass
     with start(EngineOptions(engine="inline"), print) as inline:

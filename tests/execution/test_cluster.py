@@ -17,7 +17,7 @@ from fake_work import NODE, FakeWork, shards
 
 from hw1.core.records import Committed
 from hw1.execution import local_ray as local
-from hw1.execution.inline_engine import run_inline
+from hw1.execution.inline import run_inline
 from hw1.execution.ray_engine import RayEngine, RayOptions
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]

@@ -1,12 +1,13 @@
+import importlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import types
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -35,17 +36,6 @@ def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
     with local.environment():
         assert os.environ["RAY_AUTH_TOKEN"] == "given"
-
-
-def test_a_server_that_says_nothing_is_no_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_USE_TLS", raising=False)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        assert not local.speaks_grpc("127.0.0.1", port, timeout=0.2)
-        monkeypatch.setenv("RAY_USE_TLS", "1")
-        assert local.speaks_grpc("127.0.0.1", port, timeout=0.2)
-    with pytest.raises(OSError, match="refused"):
-        local.speaks_grpc("127.0.0.1", port, timeout=0.2)
 
 
 def test_the_guard_cleans_up_after_a_kill(tmp_path: Path) -> None:
@@ -103,14 +93,6 @@ def _sleeper(stack: ExitStack, folder: Path, mode: str) -> subprocess.Popen[byte
     return process
 
 
-def test_signals_are_passed_over_for_a_while() -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with local.uninterrupted():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-
-
 def test_the_guard_does_nothing_otherwise(tmp_path: Path) -> None:
     with local.guard(tmp_path):
         pass
@@ -126,28 +108,34 @@ def test_internals_are_set_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None
     assert module.__dict__["_worker_logs_enabled"] is True
 
 
+def test_the_installed_ray_has_every_internal_that_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An upgrade that drops one would do what it is set against, without a word."""
+    asked: list[tuple[str, str]] = []
+    replaced = local._replaced
+
+    def spy(module: str, name: str, value: object) -> AbstractContextManager[None]:
+        asked.append((module, name))
+        assert callable(attrgetter(name)(importlib.import_module(module))) == callable(value)
+        return replaced(module, name, value)
+
+    monkeypatch.setattr(local, "_replaced", spy)
+    with local.lean(), local.quiet(), local.no_sigterm_handler():
+        parameters = importlib.import_module("ray._private.parameter").RayParams()
+        assert parameters.no_monitor
+        assert not parameters.include_log_monitor
+    assert len(asked) == 6
+    parameters = importlib.import_module("ray._private.parameter").RayParams()
+    assert not parameters.no_monitor
+
+
 def test_a_ray_without_these_internals_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("worker", "node", "parameter", "utils", "ray_constants"):
         empty = types.ModuleType(f"ray._private.{name}")
         monkeypatch.setitem(sys.modules, f"ray._private.{name}", empty)
     with local.quiet(), local.lean():
         pass
-
-
-def test_the_end_of_a_clusters_raylet_is_seen(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)  # a socket's name has to be short
-    module = types.ModuleType("ray._private.worker")
-    module.__dict__["_global_node"] = types.SimpleNamespace(
-        dead_processes=list, raylet_socket_name="raylet"
-    )
-    monkeypatch.setitem(sys.modules, "ray._private.worker", module)
-    with socket.socket(socket.AF_UNIX) as raylet:
-        raylet.bind("raylet")
-        raylet.listen()
-        assert local.dead() == ""
-    assert local.dead() == "raylet"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +151,3 @@ def test_the_store_fits_the_memory_file_system(
         os, "statvfs", lambda _: types.SimpleNamespace(f_bavail=free // 4096, f_frsize=4096)
     )
     assert local.store_bytes() == expected
-
-
-def test_oom_kills_are_counted() -> None:
-    assert local.oom_kills() >= 0

@@ -18,7 +18,8 @@ from fake_work import Calamity, FakeWork, shards
 
 from hw1.core.errors import EnvironmentFault, InputError
 from hw1.core.records import Committed, Shard
-from hw1.execution.inline_engine import run_inline
+from hw1.execution import ray_health as health
+from hw1.execution.inline import run_inline
 from hw1.execution.ray_engine import RayEngine, RayOptions
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -205,6 +206,29 @@ def test_what_a_cluster_lacks_is_said(engine: RayEngine, tmp_path: Path) -> None
         engine.options = OPTIONS
     with pytest.raises(InputError, match="Ray runs in this process already"):
         RayEngine(OPTIONS).__enter__()
+
+
+def test_the_installed_ray_starts_lean_and_is_watched(engine: RayEngine) -> None:
+    """What is set in Ray's internals has its effect, and what is read of them is there."""
+    commands = " ".join(alive(family(os.getpid())))
+    assert "raylet" in commands
+    assert "gcs_server" in commands
+    for left_out in ("dashboard/dashboard.py", "monitor.py", "log_monitor.py"):
+        assert left_out not in commands
+    node = health.internal("ray._private.worker", "_global_node", None)
+    assert node.dead_processes() == []
+    assert health._listens(node.raylet_socket_name)
+    assert node.gcs_address.rpartition(":")[2].isdigit()
+    assert health.dead() == ""
+    assert health.head_answers()
+
+
+def test_no_process_imports_from_the_current_folder(engine: RayEngine) -> None:
+    """Folders of images come from strangers: a numpy.py in there must not run."""
+    paths = engine.probe(eval, "__import__('sys').path")
+    assert str(Path.cwd()) not in paths
+    assert "" not in paths
+    assert str(Path(__file__).parents[1]) in paths  # PYTHONPATH's
 
 
 def test_a_probe_that_waits_for_a_place_says_so(

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from hw1.core.errors import EnvironmentFault, InputError
 from hw1.core.records import Committed, Planned, Rejection, Shard, Written
 from hw1.execution.actor_pool import QUEUE, REST
-from hw1.execution.backend import DecodedData, Fault, Policy, Room, Stage
+from hw1.execution.backend import (
+    DecodedData,
+    Fault,
+    Outcome,
+    Policy,
+    PredictedData,
+    Ready,
+    Room,
+    Stage,
+)
 from hw1.execution.scheduler import VERDICTS, Scheduler
 
 DIED = Fault("died", "its process ended")
@@ -34,7 +43,7 @@ class Flight:
     """A call: when it ends, how, in which process, and on what."""
 
     ends: float
-    outcome: Any
+    outcome: Outcome
     process: Process | None
     piece: Shard | None = None
     stage: Stage = "load"
@@ -74,20 +83,20 @@ class Simulation:
         process = Process(stage, self.now + 1)
         key = next(self.keys)
         self.processes[key] = process
-        fault = self.loads.pop(0) if stage == "predict" and self.loads else None
+        fault = self.loads.pop(0) if stage == "predict" and self.loads else Ready()
         return key, self._fly(Flight(self.now + 1, fault, process))
 
-    def stop(self, worker: Hashable) -> None:
-        self.processes.pop(worker)
+    def stop(self, actor: Hashable) -> None:
+        self.processes.pop(actor)
 
-    def decode(self, piece: Shard, limit: float | None, worker: Hashable | None) -> Hashable:
+    def decode(self, piece: Shard, limit: float | None, actor: Hashable | None) -> Hashable:
         stop = min(piece.stop, piece.first + self.longest_piece)
         done = DecodedData(stop, stop - piece.first, piece.piece(piece.first, stop))
-        return self._work("decode", piece, limit, worker, done)
+        return self._work("decode", piece, limit, actor, done)
 
-    def predict(self, data: Any, limit: float | None, worker: Hashable) -> Hashable:
-        assert self.processes[worker].calls < QUEUE
-        return self._work("predict", data, limit, worker, data)
+    def predict(self, data: Any, limit: float | None, actor: Hashable) -> Hashable:
+        assert self.processes[actor].calls < QUEUE
+        return self._work("predict", data, limit, actor, PredictedData(data))
 
     def write(self, data: Any, shard: Shard | None, seconds: float) -> Hashable:
         ids = tuple(image.image_id for image in data.images)
@@ -98,7 +107,7 @@ class Simulation:
     def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Hashable:
         return self._work("commit", shard, None, None, committed(shard, pieces))
 
-    def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Any]]:
+    def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Outcome]]:
         assert set(calls) == set(self.flights)
         first = min((flight.ends for flight in self.flights.values()), default=HUNG)
         if first > self.now + timeout:
@@ -123,7 +132,7 @@ class Simulation:
         return key
 
     def _work(
-        self, stage: Stage, piece: Shard, limit: float | None, worker: Hashable, outcome: Any
+        self, stage: Stage, piece: Shard, limit: float | None, worker: Hashable, outcome: Outcome
     ) -> Hashable:
         process = self.processes[worker] if worker is not None else Process(stage, self.now)
         fresh, process.used = not process.used, True
@@ -145,7 +154,7 @@ class Simulation:
         process.free_at = ends
         return self._fly(Flight(ends, outcome, process, piece, stage))
 
-    def _land(self, key: Hashable) -> Any:
+    def _land(self, key: Hashable) -> Outcome:
         flight = self.flights.pop(key)
         process, outcome = flight.process, flight.outcome
         if process is None:
@@ -297,7 +306,7 @@ def test_decoded_bytes_are_bounded() -> None:
     largest = 0
 
     class Watched(Simulation):
-        def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Any]]:
+        def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Outcome]]:
             nonlocal largest
             flights = [f for f in self.flights.values() if f.stage in ("predict", "write")]
             largest = max(largest, sum(len(f.piece.images) for f in flights if f.piece))

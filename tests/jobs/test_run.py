@@ -27,7 +27,7 @@ from hw1.core.errors import EnvironmentFault, InputError, Refused, TooManyReject
 from hw1.core.numerics import Profile
 from hw1.core.preprocessing import Preprocessing
 from hw1.core.records import Decoded
-from hw1.execution import inline_engine as inline
+from hw1.execution import inline
 from hw1.execution.engines import Engine, EngineOptions, start
 from hw1.jobs.dry_run import dry_run
 from hw1.jobs.folder import JobFolder

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 from ..core.errors import EnvironmentFault
+from ..core.numerics import cores
 from ..core.records import Committed, Shard, Work, Written
 
 P = ParamSpec("P")
@@ -12,6 +13,29 @@ T = TypeVar("T")
 
 PAUSES = (0.5, 2.0, 5.0)
 """Seconds between the tries of a call that met a fault of the environment."""
+
+
+class Inline:
+    """This process, one shard after the other; ``actors`` share the cores, as Ray's would."""
+
+    def __init__(self, actors: int = 1) -> None:
+        self._actors = actors
+
+    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
+        """See Engine."""
+        run_inline(work, shards, commit)
+
+    def prefer(self, device: str) -> str:
+        """See Engine: torch is loaded here in any case, and knows."""
+        return device
+
+    def threads(self) -> int:
+        """The cores, divided by the actors."""
+        return max(1, cores() // self._actors)
+
+    def probe(self, function: Callable[..., T], *arguments: object) -> T:
+        """See Engine: the place is here."""
+        return function(*arguments)
 
 
 def run_inline(work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:

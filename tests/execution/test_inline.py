@@ -6,8 +6,8 @@ from fake_work import FakeWork, shards
 
 from hw1.core.errors import EnvironmentFault, InputError
 from hw1.core.records import Committed, Shard
-from hw1.execution import inline_engine as inline
-from hw1.execution.inline_engine import run_inline
+from hw1.execution import inline
+from hw1.execution.inline import run_inline
 
 
 @pytest.fixture(autouse=True)

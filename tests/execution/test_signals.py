@@ -1,0 +1,53 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from hw1.execution import signals
+
+
+def test_signals_are_ignored_for_a_while() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with signals.uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+PROGRAM = """
+import ctypes, os, signal, sys
+from hw1.execution import signals
+
+libc = ctypes.CDLL(None)
+handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
+libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+libc.signal(signal.SIGTERM, ctypes.cast(handler, ctypes.c_void_p))
+# As Python learns of it where C set it before Python began.
+signal.getsignal = lambda number: None
+real = signal.signal
+signal.signal = lambda number, new: (real(number, new), None)[1]
+with getattr(signals, sys.argv[1])():
+    pass
+signal.signal = real
+assert real(signal.SIGTERM, signal.SIG_DFL) == signal.SIG_DFL
+"""
+
+
+@pytest.mark.parametrize("name", ["terminate_as_interrupt", "uninterrupted", "kept_interrupt"])
+def test_a_handler_that_was_set_from_c_becomes_the_default(name: str) -> None:
+    """Python can't set it again: signal.signal and signal.getsignal give None for it."""
+    subprocess.run([sys.executable, "-c", PROGRAM, name], check=True, timeout=30)
+
+
+def test_sigterm_interrupts() -> None:
+    with pytest.raises(KeyboardInterrupt), signals.terminate_as_interrupt():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_interrupt_that_was_lost_is_raised_at_the_end() -> None:
+    lost = contextlib.suppress(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt), signals.kept_interrupt(), lost:
+        os.kill(os.getpid(), signal.SIGTERM)
