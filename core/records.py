@@ -17,6 +17,7 @@ Reason = Literal[
     "changed",
     "crashed",
     "timeout",
+    "unsupported",
 ]
 
 TaskKind = Literal["classify", "segment"]

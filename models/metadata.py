@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MIN_SIZE = 32  # five pools by two leave one pixel
+MAX_SIZE = 1024  # a batch of 256 such images takes 3 GB before the network's first layer
 CELLS = (1, 2, 4, 8, 16, 32)  # what divides a segmenter's input
 _SHOWN = 200  # characters of what makes no sense
 
@@ -72,6 +73,8 @@ def _fault(preprocessing: Preprocessing, member: str) -> str | None:
         return None if size is None else "size must be null for a segmenter"
     if not isinstance(size, int) or size < MIN_SIZE:
         return f"size must be a whole number of pixels, at least {MIN_SIZE}"
+    if size > MAX_SIZE:
+        return f"size must be at most {MAX_SIZE}: larger ones need more memory than machines have"
     return None
 
 

@@ -1,18 +1,17 @@
 """Reads image files as pixels, and says of each that cannot be read what is wrong with it.
 
 The bytes of a file are read first, whole, then decoded from memory. So an error while reading is
-the machine's or the file system's, and an error while decoding is the image's own: only the
-latter, and permissions, reject an image.
+the machine's or the file system's (see source.read), and an error while decoding is the image's
+own.
 """
 
-import errno
 import io
 import logging
 import os
 import platform
 import re
-import stat
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,9 +33,14 @@ from PIL import (
 )
 
 from ..core.errors import EnvironmentFault, Hw1Error
-from ..core.records import Decoded, Planned, Reason, Rejection, Shard, UInt8
-from .formats import HEAD_BYTES, format_of
+from ..core.records import Decoded, Planned, Rejection, Shard, UInt8
+from .formats import HEAD_BYTES, RAW_SUFFIXES, RAW_TIFF, format_of, suffix_of, unread_kind
+from .limits import Reject, check_size
 from .pixels import to_rgb
+from .source import read
+from .strip import picture_of_jpeg, picture_of_png
+from .tiff import Tiff, open_tiff
+from .tiff_layout import DEFAULT, TiffReading
 
 FORMATS: Final = (
     JpegImagePlugin.JpegImageFile.format,
@@ -51,55 +55,110 @@ FORMATS: Final = (
 )
 """What Pillow may try. Left to itself it also tries EPS, which runs Ghostscript."""
 
-MAX_PIXELS: Final = 2 * 89_478_485
-"""More pixels than this (13,377 × 13,377) are ``too_large``: Pillow's own limit.
+_JPEG, _PNG, _TIFF = "JPEG", "PNG", "TIFF"
+_RAISE_RUNTIME_ERRORS: Final = ("AVIF", "WEBP", "TIFF")
+"""Formats whose decoders say so that the content is damaged."""
 
-Such an image takes 0.7 GB in Pillow and 0.5 GB as an array. A few bytes of PNG can claim to be
-one of 65,000 × 65,000; the header is believed before anything is decoded.
-"""
-
-MAX_BYTES: Final = 8 * MAX_PIXELS
-"""A longer file cannot be an image within MAX_PIXELS (16-bit RGBA is 8 bytes a pixel)."""
-
-_GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-_FORBIDDEN: Final = (errno.EACCES, errno.EPERM)
+_UNSUPPORTED: Final = re.compile("unsupported|not supported|not implemented", re.IGNORECASE)
 _stderr_lock = threading.Lock()
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its complaints go to stderr
 
 
-class Reject(Exception):
-    """An image that cannot be used, for its own fault."""
+class Picture:
+    """An image whose header was read; its pixels are decoded when they are asked for."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason: Reason = reason
-        self.detail = detail
+    def __init__(self, data: bytes, source: "Image.Image | Tiff") -> None:
+        self._data = data
+        self._source = source
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, as the header says, before it is turned upright."""
+        return self._source.width, self._source.height
+
+    def draft(self, least: int) -> None:
+        """Let a JPEG be decoded at a smaller scale, of at least this many pixels a side."""
+        if isinstance(self._source, Image.Image):
+            self._source.draft(None, (least, least))  # of other formats this is a no-op
+
+    def rgb(self) -> Image.Image:
+        """The first frame, decoded, as mode "RGB", upright; Reject where it is damaged."""
+        source = self._source
+        kind = source.format if isinstance(source, Image.Image) else _TIFF
+        with _image_faults(kind, self.size):
+            if kind == _TIFF:
+                with _quiet_stderr():
+                    return to_rgb(source) if isinstance(source, Image.Image) else source.rgb()
+            assert isinstance(source, Image.Image)
+            if kind != _PNG:
+                return to_rgb(source)
+            try:
+                return to_rgb(source)
+            except (OSError, SyntaxError, ValueError):
+                return to_rgb(_pillow(picture_of_png(self._data)))
 
 
-def open_image(path: Path, planned: Planned | None = None) -> Image.Image:
+def open_image(
+    path: Path, planned: Planned | None = None, reading: TiffReading = DEFAULT
+) -> Picture:
     """Read a file and its image's header; the pixels are decoded when they are asked for.
 
     ``planned`` is what the file was in the plan; None: it need not be as it was. Raises Reject
-    for the image's faults and EnvironmentFault for the machine's. Decoding the pixels may raise
-    anything: use decode_rgb.
+    for the image's faults and EnvironmentFault for the machine's.
     """
-    data = _read(path, planned)
-    with _image_faults(data):
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise Reject("too_large", f"{width} × {height} pixels, at most {MAX_PIXELS:,} are read")
-        return image
+    data = read(path, planned)
+    known = format_of(data[:HEAD_BYTES])
+    if known is None and (kind := unread_kind(data[:HEAD_BYTES], suffix_of(path.name))):
+        raise Reject("unsupported", f"{kind}: not read; convert it to PNG, JPEG or TIFF")
+    with _image_faults(known):
+        picture = Picture(data, _opened(path, data, known, reading))
+        check_size(*picture.size)
+        return picture
 
 
-def decode_rgb(path: Path, planned: Planned | None = None) -> UInt8:
+def _opened(
+    path: Path, data: bytes, known: str | None, reading: TiffReading
+) -> "Image.Image | Tiff":
+    if known == _TIFF:
+        return _opened_tiff(path, data, reading)
+    if known == _JPEG:
+        return _pillow(picture_of_jpeg(data))
+    if known != _PNG:
+        return _pillow(data)
+    try:
+        return _pillow(data)
+    except (OSError, SyntaxError, ValueError):
+        return _pillow(picture_of_png(data))
+
+
+def _opened_tiff(path: Path, data: bytes, reading: TiffReading) -> "Image.Image | Tiff":
+    suffix = suffix_of(path.name)
+    if suffix in RAW_SUFFIXES or RAW_TIFF.match(data[:HEAD_BYTES]):
+        kind = suffix[1:].upper() or "TIFF"
+        raise Reject("unsupported", f"a camera's raw file ({kind}): convert it to TIFF or JPEG")
+    tiff = open_tiff(data, reading)
+    if not tiff.by_pillow:
+        return tiff
+    try:
+        image = _pillow(data)
+        image.seek(tiff.index)
+    except (OSError, SyntaxError, ValueError, EOFError):
+        return tiff.without_pillow()
+    return image
+
+
+def _pillow(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def decode_rgb(path: Path, planned: Planned | None = None, reading: TiffReading = DEFAULT) -> UInt8:
     """The first frame of an image file as uint8 (H, W, 3) RGB, upright.
 
-    See pixels.to_rgb for what becomes of transparency and of more than 8 bits. Raises Reject and
-    EnvironmentFault as open_image does.
+    See pixels.to_rgb for what becomes of transparency and of more than 8 bits, and TiffReading
+    for a TIFF's bands. Raises Reject and EnvironmentFault as open_image does.
     """
-    return np.asarray(_rgb(open_image(path, planned)))
+    return np.asarray(open_image(path, planned, reading).rgb())
 
 
 def crop(image: Image.Image | UInt8, size: int) -> UInt8:
@@ -111,35 +170,44 @@ def crop(image: Image.Image | UInt8, size: int) -> UInt8:
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def decode_crops(piece: Shard, root: Path, sizes: Sequence[int], *, draft: bool = False) -> Decoded:
+def decode_crops(
+    piece: Shard,
+    root: Path,
+    sizes: Sequence[int],
+    *,
+    draft: bool = False,
+    reading: TiffReading = DEFAULT,
+) -> Decoded:
     """Decode a piece's images for classifiers: an array (n, S, S, 3) for each size, in order.
 
     Each image is decoded once, and shrunk to every size at once. With ``draft`` JPEGs are decoded
     at the smallest of their scales (1, 1/2, 1/4, 1/8) that leaves twice the largest size: less
     work, and pixels that differ a little.
     """
-    least = 2 * max(sizes)
     arrays = [np.empty((len(piece.images), size, size, 3), np.uint8) for size in sizes]
     positions: list[int] = []
     rejections: list[Rejection] = []
     for position, planned in enumerate(piece.images, piece.first):
         try:
-            image = open_image(root / planned.image_id, planned)
-            if draft:
-                image.draft(None, (least, least))  # of other formats this is a no-op
-            image = _rgb(image)
+            with _crashes():
+                picture = open_image(root / planned.image_id, planned, reading)
+                if draft:
+                    picture.draft(2 * max(sizes))
+                image = picture.rgb()
+                for array, size in zip(arrays, sizes, strict=True):
+                    array[len(positions)] = crop(image, size)
         except Reject as fault:
             rejections.append(_rejection(root, planned, fault))
             continue
-        for array, size in zip(arrays, sizes, strict=True):
-            array[len(positions)] = crop(image, size)
         positions.append(position)
     count = len(positions)
     kept = tuple(array[:count].copy() if rejections else array for array in arrays)
     return _decoded(piece, positions, kept, rejections)
 
 
-def decode_photos(piece: Shard, root: Path, max_bytes: int) -> Decoded:
+def decode_photos(
+    piece: Shard, root: Path, max_bytes: int, *, reading: TiffReading = DEFAULT
+) -> Decoded:
     """Decode a piece's images for segmenters: an array (H, W, 3) for each.
 
     Ends before the image whose pixels would make more than ``max_bytes``, as its header says;
@@ -151,16 +219,37 @@ def decode_photos(piece: Shard, root: Path, max_bytes: int) -> Decoded:
     held = 0
     for position, planned in enumerate(piece.images, piece.first):
         try:
-            image = open_image(root / planned.image_id, planned)
-            if photos and held + image.width * image.height * 3 > max_bytes:
-                piece = piece.piece(piece.first, position)
-                break
-            photos.append(np.asarray(_rgb(image)))
+            with _crashes():
+                picture = open_image(root / planned.image_id, planned, reading)
+                width, height = picture.size
+                if photos and held + width * height * 3 > max_bytes:
+                    piece = piece.piece(piece.first, position)
+                    break
+                photos.append(np.asarray(picture.rgb()))
             held += photos[-1].nbytes
             positions.append(position)
         except Reject as fault:
             rejections.append(_rejection(root, planned, fault))
     return _decoded(piece, positions, tuple(photos), rejections)
+
+
+@contextmanager
+def _crashes() -> Iterator[None]:
+    """Make a Reject of whatever else one image makes its decoding raise.
+
+    But for an end that was asked for: Ray ends its workers by SystemExit.
+    """
+    try:
+        yield
+    except (Reject, Hw1Error, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, SystemExit) and frames and "ray" in Path(frames[-1].filename).parts:
+            raise
+        if isinstance(error, MemoryError) and _memory_is_short(0):
+            raise EnvironmentFault("not enough memory to shrink an image") from error
+        raise Reject("crashed", f"{type(error).__name__}: {_said(error)}") from error
 
 
 def _rejection(root: Path, planned: Planned, fault: Reject) -> Rejection:
@@ -196,65 +285,12 @@ def _decoded(
     return Decoded(piece, tuple(positions), names, arrays, tuple(rejections))
 
 
-def _read(path: Path, planned: Planned | None) -> bytes:
-    """The file's bytes, where it is what it was when it was planned."""
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # opening a FIFO would wait for its writer
-            kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-            raise Reject("not_image", f"it is {kind}")
-        with path.open("rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            _check(status, planned)
-            data = file.read()
-    except OSError as error:
-        raise _reading_fault(error, path) from error
-    except MemoryError as error:
-        raise EnvironmentFault(f"not enough memory to read {path}") from error
-    if len(data) != status.st_size:
-        raise Reject("changed", "it was written to while it was read")
-    return data
-
-
-def _check(status: os.stat_result, planned: Planned | None) -> None:
-    """Compare a file with the plan, before any of it is read."""
-    if planned is not None and planned.size == -1:
-        raise Reject("changed", "it was not there when the plan was made")
-    if planned is not None and status.st_size != planned.size:
-        raise Reject("changed", f"{status.st_size} bytes, {planned.size} when planned")
-    if planned is not None and status.st_mtime_ns != planned.mtime_ns:
-        raise Reject("changed", "it was written to since the plan was made")
-    if status.st_size == 0:
-        raise Reject("empty", "0 bytes")
-    if status.st_size > MAX_BYTES:
-        raise Reject("too_large", f"{status.st_size:,} bytes, at most {MAX_BYTES:,} are read")
-
-
-def _reading_fault(error: OSError, path: Path) -> Reject | EnvironmentFault:
-    """Whose fault it is that a file could not be read."""
-    said = error.strerror or str(error)
-    if error.errno in _GONE:
-        return Reject("gone", said)
-    if error.errno in _FORBIDDEN:
-        return Reject("unreadable", said)
-    return EnvironmentFault(f"cannot read {path}: {said}")
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """The opened image, decoded, as mode "RGB"."""
-    with _image_faults(b"", image):
-        if image.format == TiffImagePlugin.TiffImageFile.format:
-            with _quiet_stderr():
-                return to_rgb(image)
-        return to_rgb(image)
-
-
 @contextmanager
-def _image_faults(data: bytes, image: Image.Image | None = None) -> Iterator[None]:
+def _image_faults(kind: str | None, size: tuple[int, int] | None = None) -> Iterator[None]:
     """Make a Reject of all that a decoder may raise for bad content, whatever its type.
 
     Decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more, and warn.
-    ``image`` is None while the header is read, of ``data``.
+    ``size`` is None while the header is read.
     """
     try:
         with warnings.catch_warnings():
@@ -265,19 +301,22 @@ def _image_faults(data: bytes, image: Image.Image | None = None) -> Iterator[Non
     except Image.DecompressionBombError as error:
         raise Reject("too_large", _said(error)) from error
     except Exception as error:
-        pixels = image.width * image.height if image is not None else 0
+        pixels = size[0] * size[1] if size is not None else 0
         if "memory" in f"{error!r}".lower() and _memory_is_short(pixels):
             raise EnvironmentFault(f"not enough memory to decode {pixels:,} pixels") from error
-        raise _damage(data, error, image) from error
+        if type(error) is RuntimeError and kind not in _RAISE_RUNTIME_ERRORS:
+            raise Reject("crashed", f"RuntimeError: {_said(error)}") from error
+        raise _damage(kind, error, header=size is None) from error
 
 
-def _damage(data: bytes, error: Exception, image: Image.Image | None) -> Reject:
-    known = format_of(data[:HEAD_BYTES]) if image is None else image.format
-    if known is None:
+def _damage(kind: str | None, error: Exception, *, header: bool) -> Reject:
+    if kind is None:
         return Reject("not_image", "its content is none of " + ", ".join(map(str, FORMATS)))
-    if image is None:
-        return Reject("truncated", f"it begins as {known}, but its header is damaged or not known")
-    return Reject("truncated", f"{known}: {_said(error)}")
+    if _UNSUPPORTED.search(str(error)):
+        return Reject("unsupported", f"{kind}: {_said(error)}")
+    if header:
+        return Reject("truncated", f"it begins as {kind}, but its header is damaged or not known")
+    return Reject("truncated", f"{kind}: {_said(error)}")
 
 
 def _memory_is_short(pixels: int) -> bool:
@@ -293,7 +332,7 @@ def _memory_is_short(pixels: int) -> bool:
     return False
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     """The error's text in one line, the same whenever it happens: without objects' addresses."""
     text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(error).split()))
     return text[:200] or type(error).__name__

@@ -13,10 +13,11 @@ from typing import Final
 
 from ..core.errors import EnvironmentFault, InputError
 from ..core.records import Planned
-from .formats import HEAD_BYTES, SUFFIXES, format_of, suffix_of
+from .formats import HEAD_BYTES, SUFFIXES, UNREAD_SUFFIXES, format_of, suffix_of, unread_kind
 from .lists import read_list
 from .walk import Identity, identities, matches, may_hold_matches, split_glob, walk
 
+_BY_SUFFIX: Final = SUFFIXES | UNREAD_SUFFIXES
 _NOT_THERE: Final = (
     errno.ENOENT,
     errno.ENOTDIR,
@@ -175,10 +176,10 @@ def _planned_entry(image_id: str, entry: "os.DirEntry[str]", suffix: str) -> Pla
         status = entry.stat()
     except OSError as error:
         _raise_unless_not_there(error, entry.path)
-        return Planned(image_id, -1, -1) if suffix in SUFFIXES else None
+        return Planned(image_id, -1, -1) if suffix in _BY_SUFFIX else None
     if not stat.S_ISREG(status.st_mode):
         return None
-    if suffix not in SUFFIXES and not _has_image_content(entry.path):
+    if suffix not in _BY_SUFFIX and not _has_image_content(entry.path):
         return None
     return Planned(image_id, status.st_size, status.st_mtime_ns)
 
@@ -186,10 +187,11 @@ def _planned_entry(image_id: str, entry: "os.DirEntry[str]", suffix: str) -> Pla
 def _has_image_content(path: str) -> bool:
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (Path costs more than this)
-            return format_of(file.read(HEAD_BYTES)) is not None
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         _raise_unless_not_there(error, path)
         return False
+    return format_of(head) is not None or unread_kind(head, "") is not None
 
 
 def _planned(root: Path, name: str) -> Planned:

@@ -26,6 +26,50 @@ _SIGNATURES: Final = (
     (b"\xff\x4f\xff\x51", "JPEG2000"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000"),
 )
+RAW_SUFFIXES: Final = frozenset(
+    {
+        *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc"),
+        *(".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2"),
+        *(".srf", ".srw", ".x3f"),
+    }
+)
+"""Suffixes of cameras' raw files: most are TIFFs whose first picture is a preview."""
+
+RAW_TIFF: Final = re.compile(rb"II\*\0....CR\x02|II\*\0....HEAPCCDR", re.DOTALL)
+"""How some cameras' raw files begin that are TIFFs otherwise."""
+
+UNREAD_SUFFIXES: Final = RAW_SUFFIXES | frozenset(
+    {
+        *(".dcm", ".dds", ".ecw", ".exr", ".fits", ".heic", ".heif", ".hif", ".icns", ".ico"),
+        *(".jxl", ".jxr", ".nitf", ".ntf", ".pcx", ".psb", ".psd", ".qoi", ".sid", ".svg"),
+        *(".svgz", ".tga", ".wdp", ".xcf"),
+    }
+)
+"""Suffixes of images that aren't read: planned all the same, and rejected by name."""
+
+_UNREAD_SIGNATURES: Final = (
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"8BPS\0", "Photoshop (PSD)"),
+    (b"<svg", "SVG"),
+    (b"II\xbc\x01", "JPEG XR"),
+    (b"IIRO", "a camera's raw file (ORF)"),
+    (b"IIRS", "a camera's raw file (ORF)"),
+    (b"MMOR", "a camera's raw file (ORF)"),
+    (b"IIU\0", "a camera's raw file (RW2)"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw file (RAF)"),
+    (b"FOVb", "a camera's raw file (X3F)"),
+    (b"\0MRM", "a camera's raw file (MRW)"),
+    (b"v/1\x01", "OpenEXR"),
+    (b"#?RADIANCE", "Radiance HDR"),
+    (b"DDS |", "DDS"),
+    (b"qoif", "QOI"),
+    (b"gimp xcf", "GIMP (XCF)"),
+    (b"SIMPLE  =", "FITS"),
+    (b"NITF0", "NITF"),
+    (b"icns", "ICNS"),
+)
+_HEIF_BRANDS: Final = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _BMP_HEADER_SIZES: Final = (12, 40, 52, 56, 64, 108, 124)
 _PORTABLE: Final = re.compile(rb"P[1-6]\s+(#|\d+\s)")
 
@@ -57,3 +101,22 @@ def format_of(head: bytes) -> str | None:
     if _PORTABLE.match(head):
         return "PPM"
     return None
+
+
+def unread_kind(head: bytes, suffix: str) -> str | None:
+    """The kind of image that a file is by its first HEAD_BYTES, or else its suffix, if not read.
+
+    To be asked of what format_of doesn't know. None: no image that is known.
+    """
+    if head[4:8] == b"ftyp":
+        brand = head[8:12]
+        if brand in _HEIF_BRANDS:
+            return "HEIC/HEIF"
+        if brand == b"crx ":
+            return "a camera's raw file (CR3)"
+    for signature, name in _UNREAD_SIGNATURES:
+        if head.startswith(signature):
+            return name
+    if suffix in RAW_SUFFIXES:
+        return f"a camera's raw file ({suffix[1:].upper()})"
+    return suffix[1:].upper() if suffix in UNREAD_SUFFIXES else None

@@ -15,8 +15,9 @@ from ..core.text import some
 from ..evaluation.truth import find_masks, labels_in_names, mask_key, read_class_names, read_labels
 from ..jobs.plan import shards
 from ..models.checkpoints import Checkpoint, Store, load, read_checkpoint
-from ..pipeline.decode import Reject, decode_crops, decode_rgb
+from ..pipeline.decode import decode_crops, decode_rgb
 from ..pipeline.find import Found, find
+from ..pipeline.limits import Reject
 from ..pipeline.masks import FOREIGN, UNKNOWN, colours_of, read_mask
 from ..pipeline.views import ONE_VIEW, TTA_VIEWS, View
 from .figures import check_output, draw_pictures

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..core.errors import InputError
 from ..core.records import UInt8
-from ..pipeline.decode import Reject, decode_rgb
+from ..pipeline.decode import decode_rgb
+from ..pipeline.limits import Reject
 
 
 def read_pixels(path: Path) -> UInt8:

@@ -5,7 +5,6 @@ import os
 import resource
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,14 @@ from hw1.core.records import Planned, Shard, UInt8
 from hw1.models import _torchvision
 from hw1.pipeline import decode
 from hw1.pipeline.decode import (
-    MAX_PIXELS,
-    Reject,
     crop,
     decode_crops,
     decode_photos,
     decode_rgb,
     open_image,
 )
+from hw1.pipeline.limits import MAX_BYTES, MAX_PIXELS, Reject
+from hw1.pipeline.tiff_layout import TiffReading
 
 
 def photo(height: int = 24, width: int = 36) -> UInt8:
@@ -291,7 +290,7 @@ def test_a_decompression_bomb_is_too_large(tmp_path: Path) -> None:
 def test_a_file_is_too_large_by_its_length(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with path.open("wb") as file:
-        file.truncate(decode.MAX_BYTES + 1)  # sparse: takes no room
+        file.truncate(MAX_BYTES + 1)  # sparse: takes no room
     assert rejection(path).reason == "too_large"
 
 
@@ -416,7 +415,8 @@ def test_damage_gives_pixels_or_a_rejection(
     try:
         pixels = decode_rgb(path)
     except Reject as fault:
-        assert fault.reason in ("empty", "not_image", "truncated", "too_large")  # noqa: PT017
+        reasons = ("empty", "not_image", "truncated", "too_large", "unsupported")
+        assert fault.reason in reasons  # noqa: PT017
     else:
         assert pixels.dtype == np.uint8
         assert pixels.shape[2] == 3
@@ -458,11 +458,11 @@ def test_crops_of_a_shard_leave_out_what_is_rejected(
     pictures = [encoded(Image.fromarray(photo(20 + k, 30)), "PNG") for k in range(3)]
     shard = folder_of(tmp_path, [pictures[0], b"", pictures[1], b"no", pictures[2]])
     opened: list[Path] = []
-    original: Callable[..., Image.Image] = open_image
+    original = open_image
 
-    def note(path: Path, plan: Planned | None = None) -> Image.Image:
+    def note(path: Path, plan: Planned, reading: TiffReading) -> decode.Picture:
         opened.append(path)
-        return original(path, plan)
+        return original(path, plan, reading)
 
     monkeypatch.setattr(decode, "open_image", note)
     result = decode_crops(shard, tmp_path, [40, 16])

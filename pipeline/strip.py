@@ -1,0 +1,110 @@
+"""Leaves out of PNG and JPEG files what isn't the picture, where it would cost the picture."""
+
+import re
+from typing import Final
+
+from .limits import MAX_PIXELS, Reject
+
+_PICTURE_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
+_SIGNATURE: Final = 8
+
+MAX_SCANS: Final = 500
+"""A JPEG of more scans is ``too_large``: each is a pass over all pixels, of a few bytes of file."""
+
+USUAL_SCANS: Final = 20
+"""As many passes as that over MAX_PIXELS are the most that is done for one JPEG."""
+
+MAX_SEGMENTS: Final = 100_000
+"""A JPEG with more segments before its picture is ``too_large``."""
+
+_MUCH: Final = 2**22
+"""Segments are left out where more bytes than these stand before the picture."""
+
+_SCAN: Final = b"\xff\xda"
+_FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_EXIF, _ADOBE, _JFIF = (0xE1, b"Exif\0"), (0xEE, b"Adobe"), (0xE0, b"JFIF\0")
+_KEPT: Final = (_EXIF, _ADOBE, _JFIF)
+
+
+def picture_of_png(data: bytes) -> bytes:
+    """A PNG's picture alone: no profile, text or animation, however large or out of order."""
+    kept = [data[:_SIGNATURE]]
+    position = _SIGNATURE
+    while position + 8 <= len(data):
+        stop = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        if data[position + 4 : position + 8] in _PICTURE_CHUNKS:
+            kept.append(data[position:stop])
+        position = stop
+    return b"".join(kept)
+
+
+def picture_of_jpeg(data: bytes) -> bytes:
+    """A JPEG without what Pillow would take minutes over: megabytes of metadata.
+
+    Pillow joins the segments of one kind to those before, each time anew. Of each kind that
+    decides the pixels (Exif's orientation, Adobe's colours) the first is kept. Raises Reject
+    where there are more scans or segments than is done.
+    """
+    if data.find(_SCAN, 0, _MUCH) < 0:
+        data = _without_metadata(data)
+    # The bytes of a scan never hold this marker, those of metadata may.
+    if data.count(_SCAN) > USUAL_SCANS:
+        _check_scans(data)
+    return data
+
+
+def _without_metadata(data: bytes) -> bytes:
+    kept = [data[:2]]
+    seen: set[tuple[int, bytes]] = set()
+    position = 2
+    for _ in range(MAX_SEGMENTS):
+        position = _marker(data, position)
+        marker = data[position + 1] if position + 4 <= len(data) else 0xDA
+        if marker in (0xDA, 0xD9):
+            return b"".join((*kept, data[position:]))
+        stop = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        segment = data[position:stop]
+        kind = next((k for k in _KEPT if marker == k[0] and segment[4:].startswith(k[1])), None)
+        if marker < 0xE0 or (kind is not None and kind not in seen):
+            kept.append(segment)
+            if kind is not None:
+                seen.add(kind)
+        position = stop
+    raise Reject("too_large", f"JPEG: more than {MAX_SEGMENTS:,} segments before its picture")
+
+
+def _marker(data: bytes, position: int) -> int:
+    """Where the next marker begins, of those that any number of FF may precede."""
+    position = max(data.find(b"\xff", position), 0) or len(data)
+    match = re.compile(rb"\xff+").match(data, position)
+    return position if match is None else match.end() - 1
+
+
+def _check_scans(data: bytes) -> None:
+    scans, pixels = 0, 0
+    position = 2
+    for _ in range(MAX_SEGMENTS):
+        position = _marker(data, position)
+        if position + 4 > len(data) or data[position + 1] == 0xD9:
+            break
+        marker = data[position + 1]
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
+            position += 2
+            continue
+        if marker in _FRAMES:
+            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
+            pixels = int.from_bytes(height, "big") * int.from_bytes(width, "big")
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xDA:
+            scans += 1
+            position = _end_of_scan(data, position)
+    if scans > MAX_SCANS or scans * pixels > USUAL_SCANS * MAX_PIXELS:
+        raise Reject("too_large", f"JPEG: {scans:,} scans of {pixels:,} pixels")
+
+
+_AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+
+
+def _end_of_scan(data: bytes, position: int) -> int:
+    found = _AFTER_SCAN.search(data, position)
+    return len(data) if found is None else found.start()
