@@ -37,7 +37,7 @@ def list_jobs(folder: Path, as_json: bool) -> None:
     table = Table(*columns, box=box.SIMPLE_HEAD)
     here = Path.cwd()
     for view in views:
-        about = view.description
+        about = view.as_dict()
         path = view.output
         table.add_row(
             escape(printable(str(path.relative_to(here) if path.is_relative_to(here) else path))),
@@ -59,23 +59,24 @@ def show(path: Path, as_json: bool) -> None:
     from .report import command_line
 
     job = view(job_of(path))
+    record = job.record
+    assert record is not None  # view raises where there is none
     if as_json:
-        click.echo(json.dumps({**job.description, **job.as_dict()}))
+        click.echo(json.dumps({**record.as_dict(), **job.as_dict()}))
         return
-    about = job.description
     lines = {
-        "command": command_line(about["command"]),
+        "command": command_line(record.command),
         "output": str(job.output),
         "state": job.state,
         "images": f"{job.done} of {job.planned} done, {job.rejected} rejected",
-        "began": f"{about['began']} on {about['host']}, last change {about['updated']}",
-        "members": ", ".join(about["decides"]["members"]),
-        "profile": ", ".join(f"{k} {v}" for k, v in about["decides"]["profile"].items()),
-        "fingerprint": about["fingerprint"],
+        "began": f"{record.began} on {record.host}, last change {record.updated}",
+        "members": ", ".join(record.identity["members"]),
+        "profile": ", ".join(f"{k} {v}" for k, v in record.identity["profile"].items()),
+        "fingerprint": record.fingerprint,
         "job folder": str(job.path),
     }
-    if about.get("error"):
-        lines["error"] = about["error"]
+    if record.error:
+        lines["error"] = record.error
     width = max(map(len, lines))
     click.echo(printable("\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())))
 

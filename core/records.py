@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 Reason = Literal[
@@ -22,6 +23,9 @@ Reason = Literal[
 
 TaskKind = Literal["classify", "segment"]
 """What is made of each image: a label, or a mask."""
+
+Count = Annotated[int, Meta(ge=0)]
+"""A number of things; records that are read back are checked for it."""
 
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -124,13 +128,13 @@ class Committed:
     ``digest`` is the SHA-256, in hexadecimal, of the part's bytes.
     """
 
-    shard: int
-    first: int
-    images: int
-    rows: int
-    rejected: int
+    shard: Count
+    first: Count
+    images: Count
+    rows: Count
+    rejected: Count
     digest: str
-    seconds: float
+    seconds: Annotated[float, Meta(ge=0)]
 
 
 class Predictor(Protocol):

@@ -82,10 +82,10 @@ class ClassifyJob:
         """OUT.csv and the scores of the job that the folder describes."""
         if not folder.exists():
             return frozenset()
-        description = folder.read()
-        scores = description["decides"].get("scores")
+        record = folder.read()
+        scores = record.identity.get("scores")
         found = {self.spec.output.absolute()}
-        if scores and folder.lies_where_written(description):
+        if scores and folder.lies_where_written(record):
             found.add(Path(scores))
         return frozenset(found)
 

@@ -86,7 +86,7 @@ def _state(folder: JobFolder) -> str:
     if not folder.exists():
         return "new"
     running = ", running" if folder.is_running() else ""
-    return f"a job is there: {folder.read()['state']}{running}"
+    return f"a job is there: {folder.read().state}{running}"
 
 
 def _problems(job: Job, folder: JobFolder, found: Found) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def _problems(job: Job, folder: JobFolder, found: Found) -> tuple[str, ...]:
 
     def check_begun() -> None:
         if folder.exists() and not job.spec.overwrite:
-            refuse_other(job, folder.read()["decides"])
+            refuse_other(job, folder.read().identity)
         else:
             job.check_free(found.images, job.earlier(folder))
 

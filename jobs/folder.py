@@ -2,41 +2,23 @@
 
 import errno
 import fcntl
-import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
+
+import msgspec
 
 from ..core.durable import make_folder, storage, sweep, write_bytes
 from ..core.errors import EnvironmentFault, InputError, Refused
 from ..core.records import Committed, TaskKind
 from .ledger import Ledger, read_ledger
-
-State = Literal["running", "interrupted", "failed", "done"]
-
-_WORDS = ("task", "state", "output", "began", "updated", "host", "root", "fingerprint")
-_FIELDS: Mapping[str, type] = {
-    **dict.fromkeys(_WORDS, str),
-    "command": list,
-    "shard_size": int,
-    "counts.ignored": int,
-    "counts.planned": int,
-    "decides.members": dict,
-    "decides.plan": str,
-    "decides.profile": dict,
-}
-"""What every description has; behind a point, within another."""
-_FIELDS_OF: Mapping[Any, Mapping[str, type]] = {
-    "classify": {"decides.columns": list, "decides.top_k": int},
-    "segment": {"decides.keep_suffix": bool},
-}
-"""What those of a task have besides."""
+from .record import JobRecord, decode, encode
 
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -74,34 +56,34 @@ class JobFolder:
         """Whether a job was begun here: its description is written when its plan is frozen."""
         return (self.path / "job.json").exists()
 
-    def read(self) -> dict[str, Any]:
-        """The job's description; EnvironmentFault where the file is damaged."""
+    def read(self) -> JobRecord:
+        """The job's record; EnvironmentFault where it is damaged, Refused where it is too new."""
         path = self.path / "job.json"
         try:
             with storage(path):
-                description: dict[str, Any] = json.loads(path.read_bytes())
-            _require_fields(description)
+                return decode(path.read_bytes(), str(path))
         except (ValueError, RecursionError) as error:
             raise EnvironmentFault(
                 f"{path}: expected a job's description, found something else ({error}). The "
                 f"storage damaged it: delete {self.path} and its output to begin again"
             ) from error
-        return description
 
-    def lies_where_written(self, description: Mapping[str, Any]) -> bool:
+    def lies_where_written(self, record: JobRecord) -> bool:
         """Whether the output is where its job wrote it, not a copy of it or moved since.
 
-        Only then are the paths elsewhere that the description names (scores, overlays) its own.
+        Only then are the paths elsewhere that the record names (scores, overlays) its own.
         """
-        written = Path(description["output"])
+        written = Path(record.output)
         return os.path.realpath(written) == os.path.realpath(output_path(self.path))
 
-    def update(self, **changes: Any) -> dict[str, Any]:
-        """Write the description with these changes; the file is always whole."""
-        description = {**(self.read() if self.exists() else {}), **changes, "updated": now()}
-        text = json.dumps(description, indent=2, ensure_ascii=True) + "\n"
-        write_bytes(self.path / "job.json", [text.encode()])
-        return description
+    def write(self, record: JobRecord) -> JobRecord:
+        """Write job.json, which is always whole: with it the job is begun, and can be resumed."""
+        write_bytes(self.path / "job.json", [encode(record)])
+        return record
+
+    def update(self, **changes: Any) -> JobRecord:
+        """Write job.json with these changes."""
+        return self.write(msgspec.structs.replace(self.read(), **changes, updated=now()))
 
     def ledger(self) -> Ledger:
         """The ledger, to be opened for appending."""
@@ -168,25 +150,6 @@ class JobFolder:
             shutil.rmtree(self.path)
             if self.path.name == ".job" and not any(self.path.parent.iterdir()):
                 self.path.parent.rmdir()
-
-
-def _require_fields(description: Any) -> None:
-    """Raise ValueError where a description lacks something, or has another kind of value there."""
-    fields = {**_FIELDS, **_FIELDS_OF.get(_field(description, "task"), {})}
-    lacking = [
-        name for name, kind in fields.items() if not isinstance(_field(description, name), kind)
-    ]
-    if lacking:
-        raise ValueError(f"it lacks {', '.join(lacking)}")
-
-
-def _field(description: Any, name: str) -> Any:
-    """The value of a name such as ``counts.planned``; None where there is none."""
-    for key in name.split("."):
-        if not isinstance(description, dict):
-            return None
-        description = description.get(key)
-    return description
 
 
 def _try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:

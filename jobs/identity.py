@@ -55,7 +55,7 @@ def refuse_other(job: Job, before: Mapping[str, Any]) -> None:
     now = {**identity_of(job), "plan": before["plan"], "profile": asked}
     if _real(now["input"]) == _real(before["input"]):
         now["input"] = before["input"]
-    refuse_difference(job, before, now)
+    refuse_difference(job, {**before, "profile": asdict(recorded)}, now)
 
 
 def refuse_difference(job: Job, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

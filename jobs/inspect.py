@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import EnvironmentFault, InputError
+from ..core.errors import EnvironmentFault, InputError, Refused
 from ..core.records import Committed, Planned, Rejection
 from ..core.text import shown
 from ..pipeline.classification import header
@@ -17,11 +17,13 @@ from ..pipeline.rows import format_row, join_rows, read_rows
 from .account import ShardAccount, account, rejected_csv
 from .folder import JobFolder, output_path
 from .plan import read_plan
+from .record import JobRecord
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as its folder tells it. ``state`` is ``killed`` where it says running, but nobody is.
+    """A job as its folder says. ``state`` is ``killed`` where it says running, but nobody is, and
+    ``damaged`` where job.json can't be read: there is no record then, and ``error`` says why.
 
     ``done`` counts the images of committed shards, rejected ones too.
     """
@@ -31,7 +33,8 @@ class JobView:
     planned: int
     done: int
     rejected: int
-    description: dict[str, Any]
+    record: JobRecord | None
+    error: str | None = None
 
     @property
     def output(self) -> Path:
@@ -47,7 +50,7 @@ class JobView:
             "done": self.done,
             "rejected": self.rejected,
             "output": str(self.output),
-            **{key: self.description[key] for key in ("task", "began", "updated")},
+            **{key: getattr(self.record, key, "unknown") for key in ("task", "began", "updated")},
         }
 
 
@@ -64,10 +67,8 @@ def _view_or_damage(path: Path) -> JobView:
     """A job of several: what is wrong with one must not hide the others."""
     try:
         return view(path)
-    except EnvironmentFault as error:
-        unknown = dict.fromkeys(("task", "began", "updated"), "unknown")
-        description = {**unknown, "error": str(error)}
-        return JobView(path, "damaged", 0, 0, 0, description)
+    except (EnvironmentFault, Refused) as error:
+        return JobView(path, "damaged", 0, 0, 0, None, str(error))
 
 
 def job_of(path: Path) -> Path:
@@ -84,18 +85,19 @@ def job_of(path: Path) -> Path:
 def view(path: Path) -> JobView:
     """Read what a job's folder says."""
     folder = JobFolder(path)
-    description = folder.read()
+    record = folder.read()
     entries = folder.committed().values()
-    state = description["state"]
+    state: str = record.state
     if state == "running" and not folder.is_running():
         state = "killed"
     return JobView(
         path=path,
         state=state,
-        planned=description["counts"]["planned"],
+        planned=record.counts.planned,
         done=sum(entry.images for entry in entries),
         rejected=sum(entry.rejected for entry in entries),
-        description=description,
+        record=record,
+        error=record.error,
     )
 
 
@@ -107,8 +109,8 @@ def verify(path: Path) -> list[str]:
     parts' rejections, and scores and overlays are there (unless the result lies elsewhere by now).
     """
     folder = JobFolder(path)
-    description = folder.read()
-    if description["state"] != "done":
+    record = folder.read()
+    if record.state != "done":
         return [f"{path}: the job is not done (state: {view(path).state})"]
     problems: list[str] = []
     rejections: list[Rejection] = []
@@ -119,12 +121,12 @@ def verify(path: Path) -> list[str]:
             yield shard
 
     try:
-        plan = read_plan(path, description["decides"]["plan"])
+        plan = read_plan(path, record.identity["plan"])
         shards = accounted()
-        if description["task"] == "segment":
-            problems.extend(_check_masks(folder, description, shards))
+        if record.task == "segment":
+            problems.extend(_check_masks(folder, record, shards))
         else:
-            problems.extend(_check_csv(folder, description, shards, plan))
+            problems.extend(_check_csv(folder, record, shards, plan))
         for _ in shards:  # those that a check which stopped early has left
             pass
         problems.extend(_check_rejected(folder, rejections))
@@ -145,7 +147,7 @@ def _check_rejected(folder: JobFolder, rejections: list[Rejection]) -> Iterator[
 
 def _check_csv(
     folder: JobFolder,
-    description: dict[str, Any],
+    record: JobRecord,
     shards: Iterator[ShardAccount],
     plan: list[Planned],
 ) -> Iterator[str]:
@@ -153,7 +155,7 @@ def _check_csv(
     if not output.is_file():
         yield f"{output}: expected the job's result, found nothing"
         return
-    identity = description["decides"]
+    identity = record.identity
     titles = join_rows([format_row(header(identity["top_k"], identity["columns"]))])
     with output.open("rb") as file:
         if file.readline() != titles:
@@ -166,17 +168,17 @@ def _check_csv(
         if file.read(1):
             yield f"{output}: there are rows behind the last image's"
     scores = identity.get("scores")
-    if scores and folder.lies_where_written(description) and not Path(scores).is_file():
+    if scores and folder.lies_where_written(record) and not Path(scores).is_file():
         yield f"{scores}: expected the classes' probabilities, found nothing"
 
 
 def _check_masks(
-    folder: JobFolder, description: dict[str, Any], shards: Iterator[ShardAccount]
+    folder: JobFolder, record: JobRecord, shards: Iterator[ShardAccount]
 ) -> Iterator[str]:
     masks = output_path(folder.path)
-    identity = description["decides"]
+    identity = record.identity
     keep_suffix = identity["keep_suffix"]
-    overlay = identity.get("overlay") if folder.lies_where_written(description) else None
+    overlay = identity.get("overlay") if folder.lies_where_written(record) else None
     for shard in shards:
         for image_id, digest in read_rows(part_path(folder.path, shard.entry.shard)):
             path = masks / output_name(image_id, ".png", keep_suffix)

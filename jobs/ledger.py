@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+import msgspec
+
 from ..core.durable import storage, sync_folders
 from ..core.errors import EnvironmentFault
 from ..core.records import Committed
@@ -25,8 +27,8 @@ def read_ledger(path: Path) -> dict[int, Committed]:
     shards: dict[int, Committed] = {}
     for number, line in enumerate(lines[:-1], 1):
         try:
-            committed = Committed(**json.loads(line))
-        except (ValueError, TypeError) as error:
+            committed = msgspec.convert(json.loads(line), Committed)
+        except (ValueError, RecursionError, msgspec.ValidationError) as error:
             raise EnvironmentFault(
                 f"{path}, line {number}: expected a shard's entry, found {line[:60]!r}. "
                 "The storage damaged it: delete that line to have its shard done again"

@@ -1,7 +1,10 @@
 """Chooses a job's numerics profile when it begins, and keeps to it when it resumes."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
+
+import msgspec
 
 from ..core import numerics
 from ..core.errors import Refused
@@ -33,12 +36,16 @@ def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profil
 
 def recorded_profile(identity: Mapping[str, Any]) -> Profile:
     """The profile of a job that was begun; Refused where another hw1 recorded other things."""
+    recorded = identity["profile"]
+    unknown = sorted(recorded.keys() - {field.name for field in fields(Profile)})
     try:
-        return Profile(**identity["profile"])
-    except TypeError as error:
+        if unknown:
+            raise ValueError(f"unknown: {', '.join(unknown)}")
+        return msgspec.convert(recorded, Profile)
+    except (ValueError, msgspec.ValidationError) as error:
         raise Refused(
             "this job was begun by a version of hw1 that recorded another numerics profile "
-            f"({', '.join(identity['profile'])}): go on with that version, or --overwrite"
+            f"({error}): go on with that version, or --overwrite"
         ) from error
 
 

@@ -3,7 +3,6 @@
 import platform
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
@@ -11,7 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from .. import __version__
 from ..core.durable import write_bytes
@@ -22,12 +20,13 @@ from ..execution.engines import Engine, start
 from ..pipeline.find import Found, find
 from ..pipeline.parts import part_digest
 from .account import ShardAccount, account, rejected_csv
-from .folder import JobFolder, State, job_path, now
+from .folder import JobFolder, job_path, now
 from .identity import absolute, fingerprint, identity_of, refuse_difference, refuse_other
 from .job import Job, Summary
 from .plan import PLAN, read_plan, shards, write_plan
 from .profile import choose_profile, recorded_profile
 from .progress import Progress, say
+from .record import VERSION, Counts, JobRecord, State
 
 
 def run_job(job: Job, progress: Progress) -> Summary:
@@ -73,8 +72,8 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
             job.discard(folder)
             folder.clear()
             job.check_free(found.images)
-            description = _freeze(job, folder, found, profile)
-            return _run(job, folder, found.images, description, {}, engine, progress)
+            record = _freeze(job, folder, found, profile)
+            return _run(job, folder, found.images, record, {}, engine, progress)
 
 
 def _start_finding(job: Job, folder: JobFolder) -> "Future[Found]":
@@ -116,31 +115,33 @@ def _removed_if_refused(folder: JobFolder) -> Iterator[None]:
         raise
 
 
-def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> dict[str, Any]:
-    """Write the plan, then the description that makes the job resumable."""
+def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> JobRecord:
+    """Write the plan, then the record that makes the job resumable."""
     plan = write_plan(found.images, folder.path / PLAN)
     identity = {**identity_of(job), "plan": plan, "profile": asdict(profile)}
-    return folder.update(
+    record = JobRecord(
         hw1=__version__,
+        version=VERSION,
         task=job.task,
         command=sys.argv,
         state="running",
         host=platform.node(),
         began=now(),
+        updated=now(),
         root=absolute(found.root),
         output=absolute(job.spec.output),
         shard_size=job.shard_size(profile.batch_size),
-        counts={"planned": len(found.images), "ignored": found.ignored},
+        counts=Counts(planned=len(found.images), ignored=found.ignored),
         fingerprint=fingerprint(identity),
-        decides=identity,
+        identity=identity,
     )
+    return folder.write(record)
 
 
 def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     """A job that was begun: the same, or refused; then what its ledger lacks."""
     with folder.lock():
-        description = folder.read()
-        before = description["decides"]
+        before = folder.read().identity
         recorded = recorded_profile(before)
         refuse_other(job, before)
         plan = read_plan(folder.path, before["plan"])
@@ -153,9 +154,11 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
         options = job.spec.engine_options
         with start(replace(options, device="cpu") if on_cpu else options, say) as engine:
             profile = asdict(choose_profile(job, engine, recorded))
-            refuse_difference(job, before, {**before, "profile": profile})
-            description = folder.update(state="running", error=None, host=platform.node())
-            return _run(job, folder, plan, description, done, engine, progress)
+            refuse_difference(
+                job, {**before, "profile": asdict(recorded)}, {**before, "profile": profile}
+            )
+            record = folder.update(state="running", error=None, host=platform.node())
+            return _run(job, folder, plan, record, done, engine, progress)
 
 
 def _intact(job: Job, folder: JobFolder) -> dict[int, Committed]:
@@ -171,15 +174,15 @@ def _run(
     job: Job,
     folder: JobFolder,
     plan: Sequence[Planned],
-    description: dict[str, Any],
+    record: JobRecord,
     done: dict[int, Committed],
     engine: Engine,
     progress: Progress,
 ) -> Summary:
     """Run the shards that are not done, each entered in the ledger when it's durable."""
-    profile = recorded_profile(description["decides"])
-    work = job.work(Path(description["root"]), folder.path, profile)
-    cut = shards(plan, description["shard_size"], profile.batch_size)
+    profile = recorded_profile(record.identity)
+    work = job.work(Path(record.root), folder.path, profile)
+    cut = shards(plan, record.shard_size, profile.batch_size)
     pending = (shard for shard in cut if shard.id not in done)
     before = sum(entry.images for entry in done.values())
     rejected = sum(entry.rejected for entry in done.values())
@@ -237,7 +240,7 @@ def _finish(
     resumed: int,
 ) -> Summary:
     """Merge the parts, check that planned = scored + rejected, and say that it is done."""
-    ignored = folder.read()["counts"]["ignored"]
+    ignored = folder.read().counts.ignored
     summary = Summary(job.task, job.spec.output, folder.path, len(plan), ignored, resumed=resumed)
     rejections: list[Rejection] = []
 
@@ -252,12 +255,12 @@ def _finish(
     with _recorded(folder):
         job.finish(folder, tallied())
         write_bytes(folder.rejected_path, [rejected_csv(rejections)])
-        counts = {
-            "planned": len(plan),
-            "scored": summary.scored,
-            "rejected": summary.rejected,
-            "ignored": ignored,
-            "reasons": dict(Counter(summary.reasons)),
-        }
+        counts = Counts(
+            planned=len(plan),
+            ignored=ignored,
+            scored=summary.scored,
+            rejected=summary.rejected,
+            reasons=dict(summary.reasons),
+        )
         folder.update(state="done", error=None, counts=counts)
     return summary

@@ -181,11 +181,11 @@ class SegmentJob:
         """The files of ``earlier``, each behind MASKS or the overlays' folder, where it lies."""
         if not folder.exists():
             return
-        description = folder.read()
-        identity = description["decides"]
+        record = folder.read()
+        identity = record.identity
         keep_suffix = bool(identity.get("keep_suffix"))  # that job's, not this one's
         roots = [self._masks]
-        if identity.get("overlay") and folder.lies_where_written(description):
+        if identity.get("overlay") and folder.lies_where_written(record):
             roots.append(Path(identity["overlay"]))
         for image_id in _image_ids(folder):
             for root in roots:

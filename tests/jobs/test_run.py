@@ -83,6 +83,13 @@ def at_position(position: int, act: Callable[[], None]) -> Hook:
     return hook
 
 
+def change_record(job: Path, **changes: object) -> None:
+    """Change job.json by hand; None takes a key away."""
+    path = job / "job.json"
+    record = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
+
+
 def interrupt() -> None:
     raise KeyboardInterrupt
 
@@ -755,6 +762,34 @@ def test_a_job_of_an_hw1_with_another_profile_is_refused(images: Path) -> None:
     assert run(spec_of(images, overwrite=True)).scored == COUNT
 
 
+def test_a_job_of_a_later_hw1_is_refused_with_the_way_out(images: Path) -> None:
+    change_record(run(spec_of(images)).job, version=99)
+    with pytest.raises(Refused, match=r"later hw1 \(version 99 .*go on with that hw1"):
+        run(spec_of(images))
+    assert [found.state for found in find_jobs(images.parent)] == ["damaged"]
+
+
+def test_a_job_begun_before_there_were_versions_is_resumed(images: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(spec_of(images), at_position(9, interrupt))
+    job = images.parent / "out.csv.job"
+    change_record(job, version=None, error=None)
+    assert run(spec_of(images)).resumed == 8
+    assert rows_of(images.parent / "out.csv") == expected()
+    assert json.loads((job / "job.json").read_text())["version"] == 1
+
+
+@pytest.mark.parametrize(("key", "value"), [("images", -4), ("first", "0"), ("digest", 5)])
+def test_a_ledger_entry_of_another_type_is_an_error_that_names_it(
+    images: Path, key: str, value: object
+) -> None:
+    ledger = run(spec_of(images)).job / "ledger.jsonl"
+    first, *others = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text(json.dumps({**json.loads(first), key: value}) + "\n" + "".join(others))
+    with pytest.raises(EnvironmentFault, match="line 1"):
+        run(spec_of(images))
+
+
 def test_a_fault_of_the_storage_ends_with_what_to_do(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -813,7 +848,9 @@ def test_standard_input_is_read_where_an_interrupt_is_seen(
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "5", '{"state": "done"}'])
-def test_a_damaged_description_is_told_and_hides_no_other_job(images: Path, damage: str) -> None:
+def test_a_damaged_description_is_reported_and_hides_no_other_job(
+    images: Path, damage: str
+) -> None:
     run(spec_of(images))
     run(spec_of(images, output=images.parent / "b.csv"))
     (images.parent / "b.csv.job" / "job.json").write_text(damage)
@@ -823,16 +860,19 @@ def test_a_damaged_description_is_told_and_hides_no_other_job(images: Path, dama
 
 
 @pytest.mark.parametrize(
-    ("damage", "lacks"),
+    ("damage", "found"),
     [
-        ({"counts": {}}, "counts.ignored, counts.planned"),
-        ({"counts": 5}, "counts.ignored, counts.planned"),
-        ({"decides": {}}, "decides.members, decides.plan, decides.profile"),
-        ({"command": None}, "command"),
+        ({"counts": {}}, r"missing required field `planned` - at `\$\.counts`"),
+        ({"counts": 5}, r"Expected `object`, got `int` - at `\$\.counts`"),
+        ({"counts": {"planned": -1, "ignored": 0}}, r"`int` >= 0 - at `\$\.counts\.planned`"),
+        ({"decides": {}}, "in decides: Object missing required field `members`"),
+        ({"shard_size": "4"}, r"Expected `int`, got `str` - at `\$\.shard_size`"),
+        ({"version": "new"}, r"at `\$\.version`"),
+        ({"command": None}, "missing required field `command`"),
     ],
 )
-def test_a_description_that_lacks_something_within_is_told(
-    images: Path, damage: dict[str, Any], lacks: str
+def test_a_description_with_another_value_within_is_reported(
+    images: Path, damage: dict[str, Any], found: str
 ) -> None:
     run(spec_of(images))
     job = run(spec_of(images, output=images.parent / "b.csv")).job
@@ -841,5 +881,5 @@ def test_a_description_that_lacks_something_within_is_told(
     (job / "job.json").write_text(json.dumps(kept))
     assert [found.state for found in find_jobs(images.parent)] == ["damaged", "done"]
     for look in (view, verify):
-        with pytest.raises(EnvironmentFault, match=f"it lacks {lacks}"):
+        with pytest.raises(EnvironmentFault, match=found):
             look(job)
