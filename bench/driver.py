@@ -15,10 +15,12 @@ import numpy as np
 from rich.console import Console
 
 from hw1.core.records import Committed, Decoded, Predicted, Shard, Written
+from hw1.core.spec import ClassifySpec
 from hw1.jobs.classify import ClassifyJob
 from hw1.jobs.progress import Progress
 from hw1.jobs.run import run_job
-from hw1.jobs.spec import ClassifySpec
+from hw1.jobs.table import Table
+from hw1.models.ensemble import Ensemble
 from hw1.pipeline.parts import commit_part
 
 PAGE = 4096
@@ -53,24 +55,19 @@ class CostlessWork:
 class CostlessJob(ClassifyJob):
     """A classification without checkpoints; plan, engine, ledger and merge are the real ones."""
 
-    def __init__(self, spec: ClassifySpec) -> None:
-        self.spec = spec
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        return ("costless",)
+    @classmethod
+    def of(cls, spec: ClassifySpec) -> "CostlessJob":
+        return cls(spec, Table.open(spec), Ensemble(("costless",), (1.0,), "logits"), ())
 
     def identity(self) -> dict[str, Any]:
         return {
             "members": {"costless": {}},
-            "vote": "logits",
             "top_k": self.spec.top_k,
             "columns": list(self.spec.columns),
-            "scores": None,
         }
 
-    def work(self, root: Path, job: Path, profile: object) -> Any:
-        return CostlessWork(job.absolute())
+    def work(self, root: Path, folder: Path, profile: object) -> Any:
+        return CostlessWork(folder.absolute())
 
 
 def resident() -> int:
@@ -100,7 +97,7 @@ class Sampler:
 def main(images: Path, output: Path) -> None:
     spec = ClassifySpec(source=str(images), output=output, device="cpu", precision="fp32")
     with Sampler() as sampler:
-        summary = run_job(CostlessJob(spec), Progress(Console(stderr=True), quiet=True))
+        summary = run_job(CostlessJob.of(spec), Progress(Console(stderr=True), quiet=True))
     print(json.dumps({"peak": sampler.peak, "scored": summary.scored}))
 
 

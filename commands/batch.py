@@ -223,8 +223,8 @@ def plan_segment(**words: Any) -> None:
 
 
 def _classify(words: dict[str, Any], *, dry_run: bool) -> None:
+    from ..core.spec import ClassifySpec
     from ..jobs.classify import ClassifyJob
-    from ..jobs.spec import ClassifySpec
 
     as_json = words.pop("as_json")
     columns = tuple(dict.fromkeys(words.pop("columns") or ()))
@@ -233,15 +233,15 @@ def _classify(words: dict[str, Any], *, dry_run: bool) -> None:
         raise click.BadParameter(
             f"expected confidence or agreement, found {unknown[0]!r}", param_hint="--columns"
         )
-    _run(ClassifyJob(ClassifySpec(columns=columns, **words)), as_json, dry_run)
+    _run(ClassifyJob.open(ClassifySpec(columns=columns, **words)), as_json, dry_run)
 
 
 def _segment(words: dict[str, Any], *, dry_run: bool) -> None:
+    from ..core.spec import SegmentSpec
     from ..jobs.segment import SegmentJob
-    from ..jobs.spec import SegmentSpec
 
     as_json = words.pop("as_json")
-    _run(SegmentJob(SegmentSpec(**words)), as_json, dry_run)
+    _run(SegmentJob.open(SegmentSpec(**words)), as_json, dry_run)
 
 
 def _run(job: "Job", as_json: bool, dry_run: bool) -> None:

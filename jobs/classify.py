@@ -1,53 +1,51 @@
-"""The job that labels images: an ensemble's vote, one CSV."""
+"""The job that labels images: an ensemble's vote, one table."""
 
-import os
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from ..core.durable import storage, write_bytes
-from ..core.errors import InputError, Refused
 from ..core.numerics import Device, Profile
-from ..core.records import Committed, Planned, TaskKind
-from ..models.checkpoints import Store, load_state
-from ..pipeline.classification import ClassifyWork, crop_size, header
-from ..pipeline.parts import part_path
-from ..pipeline.rows import format_row, join_rows
-from .account import ShardAccount
-from .folder import JobFolder, job_path
+from ..core.records import TaskKind
+from ..core.spec import ClassifySpec
+from ..models.checkpoints import Checkpoint, Store, load_state
+from ..models.ensemble import Ensemble
+from ..pipeline.classification import ClassifyWork, crop_size
 from .identity import of_checkpoint
-from .scores import require_pyarrow, write_scores
-from .spec import ClassifySpec
+from .table import Table
 
 
+@dataclass(frozen=True)
 class ClassifyJob:
-    """What is particular to a job that labels images. See ``job.Job`` for the methods."""
+    """What is particular to a job that labels images. See ``job.Job`` for the methods.
 
-    task: TaskKind = "classify"
+    ``checkpoints`` are those of the ensemble's members, in its order.
+    """
 
-    def __init__(self, spec: ClassifySpec) -> None:
-        self.spec = spec
-        _require_writable_file(spec.output, "OUT.csv")
-        if spec.scores is not None:
-            require_pyarrow()
-            _require_writable_file(spec.scores, "--scores")
-            if spec.scores.resolve() == spec.output.resolve():
-                raise InputError(f"--scores {spec.scores}: that is OUT.csv; give another name")
+    spec: ClassifySpec
+    output: Table
+    ensemble: Ensemble
+    checkpoints: tuple[Checkpoint, ...]
+
+    @classmethod
+    def open(cls, spec: ClassifySpec) -> Self:
+        """Find the checkpoints, and where to write. Raises InputError where either can't be."""
+        output = Table.open(spec)
         store = Store.at(spec.weights)
-        self._ensemble = store.ensemble(spec.members)
-        self._checkpoints = tuple(store.checkpoint(name) for name in self._ensemble.members)
-        for checkpoint in self._checkpoints:
+        ensemble = store.ensemble(spec.members)
+        checkpoints = tuple(store.checkpoint(name) for name in ensemble.members)
+        for checkpoint in checkpoints:
             crop_size(checkpoint)
+        return cls(spec, output, ensemble, checkpoints)
 
     @property
-    def outputs(self) -> tuple[Path, ...]:
-        """What the job writes, besides its folder."""
-        return (self.spec.output, *([self.spec.scores] if self.spec.scores else []))
+    def task(self) -> TaskKind:
+        """A label for each image."""
+        return "classify"
 
     @property
     def members(self) -> tuple[str, ...]:
         """The models that the job runs."""
-        return self._ensemble.members
+        return self.ensemble.members
 
     def batch_size(self, device: Device) -> int:
         """The images in a forward pass."""
@@ -60,14 +58,13 @@ class ClassifyJob:
 
     def identity(self) -> dict[str, Any]:
         """What decides the result, besides the plan and the numerics profile."""
+        vote_weights = zip(self.checkpoints, self.ensemble.vote_weights, strict=True)
         return {
             "members": {
                 checkpoint.member: {**of_checkpoint(checkpoint), "share": weight}
-                for checkpoint, weight in zip(
-                    self._checkpoints, self._ensemble.vote_weights, strict=True
-                )
+                for checkpoint, weight in vote_weights
             },
-            "vote": self._ensemble.vote,
+            "vote": self.ensemble.vote,
             "top_k": self.spec.top_k,
             "columns": list(self.spec.columns),
             "scores": str(self.spec.scores.absolute()) if self.spec.scores else None,
@@ -75,87 +72,18 @@ class ClassifyJob:
             **({"draft": True} if self.spec.draft else {}),
         }
 
-    def check_names(self, root: Path, images: Sequence[Planned]) -> None:
-        """Names cannot clash: all rows go to one file."""
-
-    def earlier(self, folder: JobFolder) -> frozenset[Path]:
-        """OUT.csv and the scores of the job that the folder describes."""
-        if not folder.exists():
-            return frozenset()
-        record = folder.read()
-        scores = record.identity.get("scores")
-        found = {self.spec.output.absolute()}
-        if scores and folder.lies_where_written(record):
-            found.add(Path(scores))
-        return frozenset(found)
-
     def check_weights(self) -> None:
         """Read the checkpoints whole; raise InputError where one is damaged or doesn't fit."""
-        for checkpoint in self._checkpoints:
+        for checkpoint in self.checkpoints:
             load_state(checkpoint)
 
-    def check_free(self, images: Sequence[Planned], earlier: frozenset[Path] = frozenset()) -> None:
-        """Refuse where OUT.csv or the scores exist: this job has not written them."""
-        for path in self.outputs:
-            if path.exists() and path.absolute() not in earlier:
-                raise Refused(
-                    f"{path} exists, and no job folder says that hw1 wrote it: give another "
-                    "name, or remove it"
-                )
-
-    def prepare(self) -> None:
-        """Nothing: the outputs are written in the end."""
-
-    def work(self, root: Path, job: Path, profile: Profile) -> ClassifyWork:
+    def work(self, root: Path, folder: Path, profile: Profile) -> ClassifyWork:
         """What is done to each shard."""
         return ClassifyWork(
+            spec=self.spec,
             root=root,
-            job=job.absolute(),
-            checkpoints=self._checkpoints,
-            vote_weights=self._ensemble.vote_weights,
-            vote=self._ensemble.vote,
+            folder=folder.absolute(),
+            checkpoints=self.checkpoints,
+            ensemble=self.ensemble,
             profile=profile,
-            top_k=self.spec.top_k,
-            columns=self.spec.columns,
-            scores=self.spec.scores is not None,
-            tta=self.spec.tta,
-            draft=self.spec.draft,
         )
-
-    def is_intact(self, folder: JobFolder, entry: Committed) -> bool:
-        """Whether what the shard wrote beside its part is still there: it writes nothing else."""
-        return True
-
-    def finish(self, folder: JobFolder, shards: Iterator[ShardAccount]) -> None:
-        """Write OUT.csv, and the scores where asked for, from the parts."""
-        entries: list[Committed] = []
-
-        def chunks() -> Iterator[bytes]:
-            yield join_rows([format_row(header(self.spec.top_k, self.spec.columns))])
-            for shard in shards:
-                entries.append(shard.entry)
-                yield part_path(folder.path, shard.entry.shard).read_bytes()
-
-        write_bytes(self.spec.output, chunks(), scratch=folder.path / "parts")
-        if self.spec.scores is not None:
-            write_scores(self.spec.scores, folder.path, entries)
-
-    def discard(self, folder: JobFolder) -> None:
-        """Remove the outputs of the job that the folder describes."""
-        for path in self.earlier(folder):
-            with storage(path):
-                path.unlink(missing_ok=True)
-
-
-def _require_writable_file(path: Path, name: str) -> None:
-    """Raise InputError where a file cannot be written at ``path``."""
-    try:
-        if path.is_dir():
-            raise InputError(f"{name} {path}: expected a file's name, found a folder")
-        job_path("classify", path).exists()  # its name is the longest
-    except OSError as error:
-        raise InputError(f"{name} {path}: {error.strerror}") from error
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{name} {path}: there is no folder {path.absolute().parent}")
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise InputError(f"{name} {path}: the folder {path.absolute().parent} cannot be written to")

@@ -16,7 +16,8 @@ from ..execution.inline import Inline
 from ..pipeline.find import Found, find
 from .folder import JobFolder, job_path
 from .identity import refuse_other
-from .job import Job
+from .job import Job, engine_options
+from .output import earlier_files
 from .profile import choose_profile
 
 TILE = 512  # pixels a side of the image that a segmenter is timed on
@@ -58,8 +59,8 @@ def dry_run(job: Job) -> DryRun:
     """
     spec = job.spec
     folder = JobFolder(job_path(job.task, spec.output.absolute()))
-    found = find(spec.source, spec.include, spec.exclude, (*job.outputs, folder.path))
-    profile = choose_profile(job, Inline(spec.engine_options.actors or 1), recorded=None)
+    found = find(spec.source, spec.include, spec.exclude, (*job.output.paths, folder.path))
+    profile = choose_profile(job, Inline(engine_options(spec).actors or 1), recorded=None)
     shard_size = job.shard_size(profile.batch_size)
     seconds, sample = _estimate(job, found.images, profile)
     return DryRun(
@@ -91,13 +92,13 @@ def _state(folder: JobFolder) -> str:
 
 def _problems(job: Job, folder: JobFolder, found: Found) -> tuple[str, ...]:
     def check_names() -> None:
-        job.check_names(found.root, found.images)
+        job.output.check_names(found.root, found.images)
 
     def check_begun() -> None:
         if folder.exists() and not job.spec.overwrite:
             refuse_other(job, folder.read().identity)
         else:
-            job.check_free(found.images, job.earlier(folder))
+            job.output.check_free(found.images, earlier_files(folder))
 
     problems = []
     for check in (check_names, check_begun):

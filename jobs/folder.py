@@ -43,6 +43,11 @@ class JobFolder:
         self.path = path
 
     @property
+    def output(self) -> Path:
+        """Where the job's result lies now: beside the folder, or around it."""
+        return output_path(self.path)
+
+    @property
     def ledger_path(self) -> Path:
         """The file with a line for each committed shard."""
         return self.path / "ledger.jsonl"
@@ -74,7 +79,7 @@ class JobFolder:
         Only then are the paths elsewhere that the record names (scores, overlays) its own.
         """
         written = Path(record.output)
-        return os.path.realpath(written) == os.path.realpath(output_path(self.path))
+        return os.path.realpath(written) == os.path.realpath(self.output)
 
     def write(self, record: JobRecord) -> JobRecord:
         """Write job.json, which is always whole: with it the job is begun, and can be resumed."""

@@ -1,6 +1,5 @@
 """Looks at job folders: which there are, how far each is, whether a result is whole."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import EnvironmentFault, InputError, Refused
-from ..core.records import Committed, Planned, Rejection
-from ..core.text import shown
-from ..pipeline.classification import header
-from ..pipeline.names import output_name
-from ..pipeline.parts import part_path
-from ..pipeline.rows import format_row, join_rows, read_rows
+from ..core.records import Rejection
 from .account import ShardAccount, account, rejected_csv
 from .folder import JobFolder, output_path
+from .output import recorded_output
 from .plan import read_plan
 from .record import JobRecord
 
@@ -123,10 +118,7 @@ def verify(path: Path) -> list[str]:
     try:
         plan = read_plan(path, record.identity["plan"])
         shards = accounted()
-        if record.task == "segment":
-            problems.extend(_check_masks(folder, record, shards))
-        else:
-            problems.extend(_check_csv(folder, record, shards, plan))
+        problems.extend(recorded_output(folder).faults(folder, shards, plan))
         for _ in shards:  # those that a check which stopped early has left
             pass
         problems.extend(_check_rejected(folder, rejections))
@@ -143,61 +135,6 @@ def _check_rejected(folder: JobFolder, rejections: list[Rejection]) -> Iterator[
         return
     if found != rejected_csv(rejections):
         yield f"{folder.rejected_path}: it doesn't name the images that were rejected"
-
-
-def _check_csv(
-    folder: JobFolder,
-    record: JobRecord,
-    shards: Iterator[ShardAccount],
-    plan: list[Planned],
-) -> Iterator[str]:
-    output = output_path(folder.path)
-    if not output.is_file():
-        yield f"{output}: expected the job's result, found nothing"
-        return
-    identity = record.identity
-    titles = join_rows([format_row(header(identity["top_k"], identity["columns"]))])
-    with output.open("rb") as file:
-        if file.readline() != titles:
-            yield f"{output}: the header is not {titles.decode().rstrip()!r}"
-        for shard in shards:
-            part = part_path(folder.path, shard.entry.shard).read_bytes()
-            if file.read(len(part)) != part:
-                yield f"{output}: the rows of {_images(shard.entry, plan)} are not what was scored"
-                return
-        if file.read(1):
-            yield f"{output}: there are rows behind the last image's"
-    scores = identity.get("scores")
-    if scores and folder.lies_where_written(record) and not Path(scores).is_file():
-        yield f"{scores}: expected the classes' probabilities, found nothing"
-
-
-def _check_masks(
-    folder: JobFolder, record: JobRecord, shards: Iterator[ShardAccount]
-) -> Iterator[str]:
-    masks = output_path(folder.path)
-    identity = record.identity
-    keep_suffix = identity["keep_suffix"]
-    overlay = identity.get("overlay") if folder.lies_where_written(record) else None
-    for shard in shards:
-        for image_id, digest in read_rows(part_path(folder.path, shard.entry.shard)):
-            path = masks / output_name(image_id, ".png", keep_suffix)
-            try:
-                found = hashlib.sha256(path.read_bytes()).hexdigest()
-            except OSError as error:
-                yield f"{shown(str(path))}: {error.strerror}"
-                continue
-            if found != digest:
-                yield f"{shown(str(path))}: its content is not the mask that was written"
-            if overlay:
-                path = Path(overlay) / output_name(image_id, ".png", keep_suffix)
-                if not path.is_file():
-                    yield f"{shown(str(path))}: expected an overlay, found nothing"
-
-
-def _images(entry: Committed, plan: list[Planned]) -> str:
-    first, last = plan[entry.first], plan[entry.first + entry.images - 1]
-    return f"{shown(first.image_id)} to {shown(last.image_id)}"
 
 
 def _descriptions(folder: Path) -> Iterator[Path]:

@@ -1,30 +1,31 @@
 """What the kinds of job have in common: the methods that make them, and their summary."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.numerics import Device, Profile
-from ..core.records import Committed, Planned, TaskKind, Work
-from .account import ShardAccount
-from .folder import JobFolder
-from .spec import JobSpec
+from ..core.records import TaskKind, Work
+from ..core.spec import JobSpec
+from ..execution.engines import EngineOptions
+from .output import Output
 
 
 class Job(Protocol):
-    """What is particular to a kind of job."""
+    """What is particular to a kind of job: its models, and what it writes."""
 
-    task: TaskKind
+    @property
+    def task(self) -> TaskKind:
+        """What it makes of each image."""
 
     @property
     def spec(self) -> JobSpec:
         """The job in words."""
 
     @property
-    def outputs(self) -> tuple[Path, ...]:
-        """What the job writes, besides its folder."""
+    def output(self) -> Output:
+        """What it writes, besides its folder."""
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -39,32 +40,23 @@ class Job(Protocol):
     def identity(self) -> dict[str, Any]:
         """What decides the result, besides the plan and the numerics profile."""
 
-    def check_names(self, root: Path, images: Sequence[Planned]) -> None:
-        """Raise InputError where two images below ``root`` would be written to one output."""
-
-    def earlier(self, folder: JobFolder) -> frozenset[Path]:
-        """What the job that the folder describes may have written; empty where there is none."""
-
     def check_weights(self) -> None:
         """Read the checkpoints whole; raise InputError where one is damaged or doesn't fit."""
 
-    def check_free(self, images: Sequence[Planned], earlier: frozenset[Path] = frozenset()) -> None:
-        """Raise Refused where an output exists that is not of ``earlier``."""
+    def work(self, root: Path, folder: Path, profile: Profile) -> Work:
+        """What is done to each shard: images below ``root``, parts in the job's ``folder``."""
 
-    def prepare(self) -> None:
-        """Make what must be there before the first shard is done, if it isn't yet."""
 
-    def work(self, root: Path, job: Path, profile: Profile) -> Work:
-        """What is done to each shard."""
-
-    def is_intact(self, folder: JobFolder, entry: Committed) -> bool:
-        """Whether what a shard wrote beside its part is still there."""
-
-    def finish(self, folder: JobFolder, shards: Iterator[ShardAccount]) -> None:
-        """Write the result from the shards' parts; consumes all of them."""
-
-    def discard(self, folder: JobFolder) -> None:
-        """Remove the outputs of the job that the folder describes, and nothing else."""
+def engine_options(spec: JobSpec) -> EngineOptions:
+    """Where the job's shards are moved. Raises InputError for options of Ray's without Ray."""
+    return EngineOptions(
+        engine=spec.engine,
+        device=spec.device,
+        threads=spec.threads,
+        actors=spec.actors,
+        address=spec.address,
+        timeout=spec.timeout,
+    )
 
 
 @dataclass(slots=True)

@@ -9,9 +9,9 @@ import msgspec
 from ..core import numerics
 from ..core.errors import Refused
 from ..core.numerics import Profile
+from ..core.spec import JobSpec
 from ..execution.engines import Engine
 from .job import Job
-from .spec import JobSpec
 
 
 def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profile:

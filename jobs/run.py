@@ -22,7 +22,8 @@ from ..pipeline.parts import part_digest
 from .account import ShardAccount, account, rejected_csv
 from .folder import JobFolder, job_path, now
 from .identity import absolute, fingerprint, identity_of, refuse_difference, refuse_other
-from .job import Job, Summary
+from .job import Job, Summary, engine_options
+from .output import earlier_files, recorded_output
 from .plan import PLAN, read_plan, shards, write_plan
 from .profile import choose_profile, recorded_profile
 from .progress import Progress, say
@@ -53,25 +54,26 @@ def run_job(job: Job, progress: Progress) -> Summary:
 def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     """A new job: list the images while the engine starts, freeze the plan, run it."""
     if not job.spec.overwrite:
-        job.check_free([])
+        job.output.check_free([])
     finding = _start_finding(job, folder)
     _let_mistakes_show(finding)
     # The lock outlives the engine: what still writes must not meet the next job.
-    with ExitStack() as lock, start(job.spec.engine_options, say) as engine:
+    with ExitStack() as lock, start(engine_options(job.spec), say) as engine:
         found = finding.result()
-        job.check_names(found.root, found.images)
+        job.output.check_names(found.root, found.images)
         profile = choose_profile(job, engine, recorded=None)
         lock.enter_context(folder.lock())
         if folder.exists() and not job.spec.overwrite:
             raise Refused(f"{folder.path}: another process has just begun this job")
         # Now, while the earlier job is whole: a refusal must not cost its result.
         if folder.exists():
-            job.check_free(found.images, job.earlier(folder))
+            job.output.check_free(found.images, earlier_files(folder))
             job.check_weights()
         with _removed_if_refused(folder):
-            job.discard(folder)
+            if folder.exists():
+                recorded_output(folder).discard(folder)
             folder.clear()
-            job.check_free(found.images)
+            job.output.check_free(found.images)
             record = _freeze(job, folder, found, profile)
             return _run(job, folder, found.images, record, {}, engine, progress)
 
@@ -82,7 +84,7 @@ def _start_finding(job: Job, folder: JobFolder) -> "Future[Found]":
     Standard input is read here: a thread that waits for it would end Python with a core dump.
     """
     spec = job.spec
-    skip = (*job.outputs, folder.path)
+    skip = (*job.output.paths, folder.path)
     finding: Future[Found] = Future()
 
     def list_images() -> None:
@@ -151,7 +153,7 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
             return _finish(job, folder, plan, done, resumed=len(plan))
         # A GPU that has come since must not be chosen by itself.
         on_cpu = recorded.device == "cpu"
-        options = job.spec.engine_options
+        options = engine_options(job.spec)
         with start(replace(options, device="cpu") if on_cpu else options, say) as engine:
             profile = asdict(choose_profile(job, engine, recorded))
             refuse_difference(
@@ -166,7 +168,7 @@ def _intact(job: Job, folder: JobFolder) -> dict[int, Committed]:
     return {
         shard: entry
         for shard, entry in folder.committed().items()
-        if part_digest(folder.path, shard) == entry.digest and job.is_intact(folder, entry)
+        if part_digest(folder.path, shard) == entry.digest and job.output.is_intact(folder, entry)
     }
 
 
@@ -196,7 +198,7 @@ def _run(
         _refuse_too_many(job, folder, rejected, len(plan))
 
     with _recorded(folder), folder.ledger() as ledger, progress.meter(len(plan), before) as meter:
-        job.prepare()
+        job.output.prepare()
         engine.run(work, pending, commit)
     return _finish(job, folder, plan, done, resumed=before)
 
@@ -253,7 +255,7 @@ def _finish(
             yield shard
 
     with _recorded(folder):
-        job.finish(folder, tallied())
+        job.output.finish(folder, tallied())
         write_bytes(folder.rejected_path, [rejected_csv(rejections)])
         counts = Counts(
             planned=len(plan),

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core import numerics
 from ..core.errors import InputError
 from ..core.records import Committed, Decoded, Float32, Predicted, Predictor, Shard, UInt8, Written
+from ..core.spec import ClassifySpec, Column
 from ..models.checkpoints import Checkpoint
+from ..models.ensemble import Ensemble
 from .decode import decode_crops
 from .parts import CLASSES, commit_part
 from .rows import format_row
@@ -19,29 +21,21 @@ from .views import with_mirror
 if TYPE_CHECKING:
     import torch
 
-Column = Literal["confidence", "agreement"]
-
 
 @dataclass(frozen=True, slots=True)
 class ClassifyWork:
-    """Score images with an ensemble of classifiers.
+    """Score images below ``root`` with an ensemble of classifiers; parts go to the job's folder.
 
-    ``vote_weights`` are the members' weights in the vote, in the order of ``checkpoints``. ``vote``
-    says whether logits or probabilities are added up. With ``tta`` each member looks at an image
-    and at its mirror image. ``draft``: see ``decode_crops``.
+    ``checkpoints`` are those of the ensemble's members, in its order. With ``tta`` in the spec each
+    member looks at an image and at its mirror image.
     """
 
+    spec: ClassifySpec
     root: Path
-    job: Path
+    folder: Path
     checkpoints: tuple[Checkpoint, ...]
-    vote_weights: tuple[float, ...]
-    vote: Literal["logits", "probabilities"]
+    ensemble: Ensemble
     profile: numerics.Profile
-    top_k: int = 1
-    columns: tuple[Column, ...] = ()
-    scores: bool = False
-    tta: bool = False
-    draft: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -50,7 +44,7 @@ class ClassifyWork:
 
     def decode(self, piece: Shard) -> Decoded:
         """Decode the piece's images once, into one crop for each distinct size."""
-        return decode_crops(piece, self.root, self.sizes, draft=self.draft)
+        return decode_crops(piece, self.root, self.sizes, draft=self.spec.draft)
 
     def load(self) -> Predictor:
         """Load the ensemble."""
@@ -60,25 +54,25 @@ class ClassifyWork:
         """Make the piece's rows: image_id, label, and the columns that were asked for."""
         probabilities, agreement = predicted.arrays
         # Stable: of two equal probabilities the lower class wins, as in argmax.
-        ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.top_k]
+        ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.spec.top_k]
         extra: dict[Column, list[str]] = {
             "confidence": [f"{row.max():.6f}" for row in probabilities],
             "agreement": [f"{share:.6f}" for share in agreement],
         }
         rows = tuple(
             format_row(
-                (image_id, *map(str, labels), *(extra[name][index] for name in self.columns))
+                (image_id, *map(str, labels), *(extra[name][index] for name in self.spec.columns))
             )
             for index, (image_id, labels) in enumerate(
                 zip(predicted.image_ids, ranked, strict=True)
             )
         )
-        scores = probabilities if self.scores else None
+        scores = probabilities if self.spec.scores else None
         return Written(predicted.piece, rows, predicted.rejections, scores)
 
     def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
         """Write the shard's part."""
-        return commit_part(self.job, shard, pieces, seconds)
+        return commit_part(self.folder, shard, pieces, seconds)
 
 
 class EnsemblePredictor:
@@ -96,14 +90,14 @@ class EnsemblePredictor:
 
         numerics.require(work.profile)
         self._work = work
-        total = sum(work.vote_weights)
-        self._vote_weights = [weight / total for weight in work.vote_weights]
+        total = sum(work.ensemble.vote_weights)
+        self._vote_weights = [weight / total for weight in work.ensemble.vote_weights]
         with torch.inference_mode():
             members = [
                 prepare(load(checkpoint), checkpoint.preprocessing, work.profile)
                 for checkpoint in work.checkpoints
             ]
-        self._members = [with_mirror(member) if work.tta else member for member in members]
+        self._members = [with_mirror(member) if work.spec.tta else member for member in members]
 
     def __call__(self, decoded: Decoded) -> Predicted:
         """Predict the piece's images: probabilities (n, 50) and agreement (n,), both float32."""
@@ -133,11 +127,12 @@ class EnsemblePredictor:
                 member(crops[crop_size(checkpoint)])
                 for member, checkpoint in zip(self._members, self._work.checkpoints, strict=True)
             ]
-            ballots = [each if self._work.vote == "logits" else each.softmax(1) for each in logits]
+            by_logits = self._work.ensemble.vote == "logits"
+            ballots = [each if by_logits else each.softmax(1) for each in logits]
             total = torch.zeros_like(ballots[0])
             for weight, ballot in zip(self._vote_weights, ballots, strict=True):
                 total += weight * ballot
-            scores = total.softmax(1) if self._work.vote == "logits" else total
+            scores = total.softmax(1) if by_logits else total
             return scores.cpu().numpy(), self._agreement(logits, scores).cpu().numpy()
 
     def _agreement(self, logits: "list[torch.Tensor]", scores: "torch.Tensor") -> "torch.Tensor":

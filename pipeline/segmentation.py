@@ -5,7 +5,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -13,6 +12,7 @@ from PIL import Image
 from ..core import numerics
 from ..core.durable import make_folder, sync_folders, write_bytes
 from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, UInt8, Written
+from ..core.spec import MaskFormat, SegmentSpec
 from ..models.checkpoints import Checkpoint
 from .decode import decode_photos
 from .masks import COLOURS, colours_of
@@ -21,28 +21,25 @@ from .parts import commit_part
 from .rows import format_row
 from .views import ONE_VIEW, TTA_VIEWS
 
-MaskFormat = Literal["rgb", "palette", "index"]
-
 PIECE_BYTES = 64 * 2**20
 """Pixels, in bytes, that a piece holds at most, unless a single image has more."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentWork:
-    """Write a mask for each image, and a blend of both where ``overlay`` names a folder.
+    """Write a mask for each image below ``root``, and a blend of both where ``overlay`` is given.
 
-    With ``tta`` the segmenter looks at each image at several scales, mirrored too.
+    Parts go to the job's folder. The spec's paths are as a person wrote them, perhaps relative to
+    another folder than a worker's: ``masks`` and ``overlay`` are absolute.
     """
 
+    spec: SegmentSpec
     root: Path
-    job: Path
+    folder: Path
     masks: Path
+    overlay: Path | None
     checkpoint: Checkpoint
     profile: numerics.Profile
-    mask_format: MaskFormat = "rgb"
-    keep_suffix: bool = False
-    overlay: Path | None = None
-    tta: bool = False
 
     def decode(self, piece: Shard) -> Decoded:
         """Decode the piece's images, or those at its beginning that memory has room for."""
@@ -58,15 +55,15 @@ class SegmentWork:
         masks, photos = predicted.arrays[:count], predicted.arrays[count:]
         rows, folders = [], set()
         for index, image_id in enumerate(predicted.image_ids):
-            name = output_name(image_id, ".png", self.keep_suffix)
-            png = encode_mask(masks[index], self.mask_format)
+            name = output_name(image_id, ".png", self.spec.keep_suffix)
+            png = encode_mask(masks[index], self.spec.mask_format)
             files = {self.masks / name: png}
             if self.overlay is not None:
                 blended = blend(photos[index], masks[index])
                 files[self.overlay / name] = _png(Image.fromarray(blended))
             for file, content in files.items():
                 make_folder(file.parent)
-                write_bytes(file, [content], sync_folder=False, scratch=self.job / "parts")
+                write_bytes(file, [content], sync_folder=False, scratch=self.folder / "parts")
                 folders.add(file.parent)
             rows.append(format_row((image_id, hashlib.sha256(png).hexdigest())))
         sync_folders(folders)
@@ -74,7 +71,7 @@ class SegmentWork:
 
     def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
         """Write the shard's part."""
-        return commit_part(self.job, shard, pieces, seconds)
+        return commit_part(self.folder, shard, pieces, seconds)
 
 
 class MaskPredictor:
@@ -105,7 +102,7 @@ class MaskPredictor:
 
         network, device = self._ready.logits, self._ready.device
         preprocessing = self._work.checkpoint.preprocessing
-        views = TTA_VIEWS if self._work.tta else ONE_VIEW
+        views = TTA_VIEWS if self._work.spec.tta else ONE_VIEW
         with torch.inference_mode(), memory_faults():
             masks = tuple(
                 segment_image(network, image, preprocessing, device, views=views)

@@ -1,8 +1,9 @@
 """Jobs whose models cost nothing: an image's label and mask come from its mean brightness."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -10,15 +11,18 @@ from PIL import Image
 from hw1.core.numerics import Profile
 from hw1.core.preprocessing import Preprocessing
 from hw1.core.records import Decoded, Predicted
+from hw1.core.spec import ClassifySpec, SegmentSpec
 from hw1.jobs.classify import ClassifyJob
+from hw1.jobs.mask_folder import MaskFolder
 from hw1.jobs.segment import SegmentJob
-from hw1.jobs.spec import ClassifySpec, SegmentSpec
+from hw1.jobs.table import Table
 from hw1.models.checkpoints import Checkpoint
 from hw1.models.ensemble import Ensemble
 from hw1.pipeline.classification import ClassifyWork
 from hw1.pipeline.segmentation import SegmentWork
 
 CHECKPOINT = Checkpoint("vgg16", Path("none"), "0" * 64, Preprocessing(size=8), {}, 0)
+ENSEMBLE = Ensemble(("vgg16",), (1.0,), "logits")
 Hook = Callable[[Decoded], None]
 
 
@@ -66,48 +70,57 @@ class Halves:
         return Predicted(decoded.piece, decoded.image_ids, (*masks, *photos), decoded.rejections)
 
 
+@dataclass(frozen=True, slots=True)
+class FakeClassifyWork(ClassifyWork):
+    hook: Hook = nothing
+
+    def load(self) -> Brightness:
+        return Brightness(self.hook)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeSegmentWork(SegmentWork):
+    hook: Hook = nothing
+
+    def load(self) -> Halves:
+        return Halves(self.hook, self.overlay is not None)
+
+
+@dataclass(frozen=True)
 class FakeClassifyJob(ClassifyJob):
     """A ClassifyJob without weights. ``hook`` sees each piece before it's predicted."""
 
-    def __init__(self, spec: ClassifySpec, hook: Hook = nothing) -> None:
-        self.spec = spec
-        self._hook = hook
-        self._ensemble = Ensemble(("vgg16",), (1.0,), "logits")
-        self._checkpoints = (CHECKPOINT,)
+    hook: Hook = nothing
+
+    @classmethod
+    def of(cls, spec: ClassifySpec, hook: Hook = nothing) -> "FakeClassifyJob":
+        return cls(spec, Table.open(spec), ENSEMBLE, (CHECKPOINT,), hook)
 
     def check_weights(self) -> None:
         pass
 
-    def work(self, root: Path, job: Path, profile: Profile) -> ClassifyWork:
-        hook = self._hook
-
-        class Work(ClassifyWork):
-            def load(self) -> Brightness:
-                return Brightness(hook)
-
-        made = super().work(root, job, profile)
-        return Work(**{name: getattr(made, name) for name in made.__dataclass_fields__})
+    def work(self, root: Path, folder: Path, profile: Profile) -> FakeClassifyWork:
+        made = super().work(root, folder, profile)
+        return FakeClassifyWork(**fields_of(made), hook=self.hook)
 
 
+@dataclass(frozen=True)
 class FakeSegmentJob(SegmentJob):
     """A SegmentJob without weights. ``hook`` sees each piece before it's predicted."""
 
-    def __init__(self, spec: SegmentSpec, hook: Hook = nothing) -> None:
-        self.spec = spec
-        self._hook = hook
-        self._masks = spec.output.absolute()
-        self._overlay = spec.overlay.absolute() if spec.overlay else None
-        self._checkpoint = CHECKPOINT
+    hook: Hook = nothing
+
+    @classmethod
+    def of(cls, spec: SegmentSpec, hook: Hook = nothing) -> "FakeSegmentJob":
+        return cls(spec, MaskFolder.open(spec), CHECKPOINT, hook)
 
     def check_weights(self) -> None:
         pass
 
-    def work(self, root: Path, job: Path, profile: Profile) -> SegmentWork:
-        hook = self._hook
+    def work(self, root: Path, folder: Path, profile: Profile) -> FakeSegmentWork:
+        made = super().work(root, folder, profile)
+        return FakeSegmentWork(**fields_of(made), hook=self.hook)
 
-        class Work(SegmentWork):
-            def load(self) -> Halves:
-                return Halves(hook, self.overlay is not None)
 
-        made = super().work(root, job, profile)
-        return Work(**{name: getattr(made, name) for name in made.__dataclass_fields__})
+def fields_of(made: ClassifyWork | SegmentWork) -> dict[str, Any]:
+    return {field.name: getattr(made, field.name) for field in fields(made)}

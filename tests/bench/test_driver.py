@@ -6,10 +6,10 @@ from types import ModuleType
 import pytest
 from rich.console import Console
 
+from hw1.core.spec import ClassifySpec
 from hw1.jobs.inspect import verify
 from hw1.jobs.progress import Progress
 from hw1.jobs.run import run_job
-from hw1.jobs.spec import ClassifySpec
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_a_job_that_costs_nothing_is_whole(driver: ModuleType, tmp_path: Path) -
         (tmp_path / name).write_bytes(b"never read")
     output = tmp_path / "out.csv"
     spec = ClassifySpec(source=str(tmp_path), output=output, engine="inline", device="cpu")
-    summary = run_job(driver.CostlessJob(spec), Progress(Console(stderr=True), quiet=True))
+    summary = run_job(driver.CostlessJob.of(spec), Progress(Console(stderr=True), quiet=True))
     assert summary.scored == 2
     assert output.read_text() == "image_id,label\na.png,0\nb.png,0\n"
     assert verify(summary.job) == []

@@ -20,9 +20,9 @@ from PIL import Image
 from fakes import write_grey
 from hw1.cli import main
 from hw1.core.numerics import detect
+from hw1.core.spec import ClassifySpec, SegmentSpec
 from hw1.jobs.classify import ClassifyJob
 from hw1.jobs.segment import SegmentJob
-from hw1.jobs.spec import ClassifySpec, SegmentSpec
 
 INLINE = ["--engine", "inline", "--device", "cpu", "--threads", "1"]
 
@@ -206,8 +206,8 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
 ) -> None:
     monkeypatch.chdir(weights.parent)
     folder = Path(weights.name)
-    classify = ClassifyJob(ClassifySpec(source=".", output=tmp_path / "o.csv", weights=folder))
-    segment = SegmentJob(SegmentSpec(source=".", output=tmp_path / "m", weights=folder))
+    classify = ClassifyJob.open(ClassifySpec(source=".", output=tmp_path / "o.csv", weights=folder))
+    segment = SegmentJob.open(SegmentSpec(source=".", output=tmp_path / "m", weights=folder))
     profile = detect("cpu", "fp32", 1, 1)
     found = classify.work(tmp_path, tmp_path, profile).checkpoints
     for checkpoint in (*found, segment.work(tmp_path, tmp_path, profile).checkpoint):

@@ -27,6 +27,7 @@ from hw1.core.errors import EnvironmentFault, InputError, Refused, TooManyReject
 from hw1.core.numerics import Profile
 from hw1.core.preprocessing import Preprocessing
 from hw1.core.records import Decoded
+from hw1.core.spec import ClassifySpec, SegmentSpec
 from hw1.execution import inline
 from hw1.execution.engines import Engine, EngineOptions, start
 from hw1.jobs.dry_run import dry_run
@@ -37,7 +38,6 @@ from hw1.jobs.job import Summary
 from hw1.jobs.profile import asked_differences
 from hw1.jobs.progress import Progress
 from hw1.jobs.run import run_job
-from hw1.jobs.spec import ClassifySpec, SegmentSpec
 
 COUNT = 23
 
@@ -68,11 +68,11 @@ def spec_of(images: Path, **changes: object) -> ClassifySpec:
 
 
 def run(spec: ClassifySpec, hook: Hook = nothing) -> Summary:
-    return run_job(FakeClassifyJob(spec, hook), Progress(Console(stderr=True), quiet=True))
+    return run_job(FakeClassifyJob.of(spec, hook), Progress(Console(stderr=True), quiet=True))
 
 
 def segment(spec: SegmentSpec, hook: Hook = nothing) -> Summary:
-    return run_job(FakeSegmentJob(spec, hook), Progress(Console(stderr=True), quiet=True))
+    return run_job(FakeSegmentJob.of(spec, hook), Progress(Console(stderr=True), quiet=True))
 
 
 def at_position(position: int, act: Callable[[], None]) -> Hook:
@@ -724,7 +724,7 @@ def test_other_preprocessing_is_another_job(
 
 def test_a_dry_run_says_what_it_would_be_refused_for(images: Path) -> None:
     def problems(**changes: object) -> tuple[str, ...]:
-        return dry_run(FakeClassifyJob(spec_of(images, **changes))).problems
+        return dry_run(FakeClassifyJob.of(spec_of(images, **changes))).problems
 
     scores = images.parent / "mine.parquet"
     scores.write_bytes(b"mine")
@@ -738,9 +738,9 @@ def test_a_dry_run_says_what_it_would_be_refused_for(images: Path) -> None:
 def test_a_dry_run_divides_the_cores_among_the_actors(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hw1.execution.engines.cores", lambda: 8)
+    monkeypatch.setattr("hw1.execution.inline.cores", lambda: 8)
     for actors, threads in ((None, 8), (3, 2), (9, 1)):
-        job = FakeClassifyJob(spec_of(images, engine="ray", actors=actors))
+        job = FakeClassifyJob.of(spec_of(images, engine="ray", actors=actors))
         assert dry_run(job).threads == threads
 
 

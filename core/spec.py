@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..execution.engines import EngineOptions
-from ..pipeline.classification import Column
-from ..pipeline.segmentation import MaskFormat
+Column = Literal["confidence", "agreement"]
+MaskFormat = Literal["rgb", "palette", "index"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +34,6 @@ class JobSpec:
     max_rejected: str | None = None
     rejected_ok: bool = False
     tta: bool = False
-
-    @property
-    def engine_options(self) -> EngineOptions:
-        """Where the job's shards are moved. Raises InputError for options of Ray's without it."""
-        return EngineOptions(
-            engine=self.engine,
-            device=self.device,
-            threads=self.threads,
-            actors=self.actors,
-            address=self.address,
-            timeout=self.timeout,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

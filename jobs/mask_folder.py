@@ -1,0 +1,212 @@
+"""The output of a job that segments images: a PNG for each image, and overlays."""
+
+import hashlib
+import os
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from ..core.durable import make_folder, storage, write_bytes
+from ..core.errors import InputError, Refused
+from ..core.records import Committed, Planned
+from ..core.spec import SegmentSpec
+from ..core.text import shown
+from ..pipeline.formats import SUFFIXES
+from ..pipeline.names import collisions, output_name
+from ..pipeline.parts import part_digest, part_path, read_rejections
+from ..pipeline.rows import read_rows
+from ..pipeline.walk import OVERLAY_MARK
+from .account import ShardAccount
+from .folder import JobFolder
+from .plan import read_plan
+
+LONGEST_NAME = 255
+"""Bytes of a file's name: Linux has no file system that allows more."""
+
+_OURS = frozenset({".job", OVERLAY_MARK})
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFolder:
+    """Folders of masks, and of overlays. See ``output.Output`` for the methods."""
+
+    masks: Path
+    overlay: Path | None
+    keep_suffix: bool
+
+    @classmethod
+    def open(cls, spec: SegmentSpec) -> Self:
+        """The folders that are asked for. Raises InputError where they can't be written to."""
+        masks = spec.output.absolute()
+        overlay = spec.overlay.absolute() if spec.overlay else None
+        for name, folder in (("MASKS", masks), ("--overlay", overlay)):
+            if folder is not None:
+                _require_folder(folder, name)
+        if overlay:
+            _require_apart(overlay.resolve(), masks.resolve(), spec)
+        return cls(masks, overlay, spec.keep_suffix)
+
+    @classmethod
+    def of_record(cls, path: Path, identity: Mapping[str, Any], *, elsewhere: bool) -> Self:
+        """The masks of a recorded job, in ``path`` now; overlays where they are still its own."""
+        overlay = identity.get("overlay") if elsewhere else None
+        return cls(path, Path(overlay) if overlay else None, bool(identity.get("keep_suffix")))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """MASKS, and the folder of overlays where asked for."""
+        return (self.masks, *([self.overlay] if self.overlay else []))
+
+    def check_names(self, root: Path, images: Sequence[Planned]) -> None:
+        """Refuse two images for one mask, a mask with too long a name, and masks among images.
+
+        (A folder of masks is never listed: the images in it would be overlooked from then on.)
+        """
+        outputs = [os.path.realpath(folder) for folder in self.paths]
+        for parent in {posixpath.dirname(image.image_id) for image in images}:
+            place = os.path.realpath(root / parent)
+            if any(os.path.commonpath((place, output)) == output for output in outputs):
+                raise InputError(
+                    f"{place}: the masks or overlays would lie among the images; give "
+                    "another folder"
+                )
+        for image in images:
+            if len(os.fsencode(Path(self._mask_name(image.image_id)).name)) > LONGEST_NAME:
+                raise InputError(
+                    f"{image.image_id}: its mask's name would have more than {LONGEST_NAME} bytes, "
+                    "which no file's may: rename the image, or leave it out with --exclude"
+                )
+        ids = (image.image_id for image in images)
+        for first, second in collisions(ids, ".png", self.keep_suffix):
+            raise InputError(
+                f"{first} and {second} would both be written to {self._mask_name(second)}: give "
+                f"--keep-suffix (then the second is {output_name(second, '.png', True)})"
+            )
+
+    def check_free(self, images: Sequence[Planned], earlier: frozenset[Path] = frozenset()) -> None:
+        """Refuse where a mask exists already: this job has not written it."""
+        for folder in self.paths:
+            if folder.is_dir() and any(path.name not in _OURS for path in folder.iterdir()):
+                for image in images:
+                    path = folder / self._mask_name(image.image_id)
+                    if path.exists() and path not in earlier:
+                        raise Refused(
+                            f"{path} exists, and no job folder says that hw1 wrote it: "
+                            "give another folder, or remove it"
+                        )
+
+    def prepare(self) -> None:
+        """Mark the folder of overlays as one."""
+        if self.overlay:
+            make_folder(self.overlay)
+            write_bytes(self.overlay / OVERLAY_MARK, [f"of {self.masks}\n".encode()])
+
+    def is_intact(self, folder: JobFolder, entry: Committed) -> bool:
+        """Whether the masks of a committed shard are all still there."""
+        return all(
+            (root / self._mask_name(image_id)).exists()
+            for image_id, _ in read_rows(part_path(folder.path, entry.shard))
+            for root in self.paths
+        )
+
+    def finish(self, folder: JobFolder, shards: Iterator[ShardAccount]) -> None:
+        """Nothing is left to write but the account: the masks lie where they belong."""
+        for _ in shards:
+            pass
+
+    def faults(
+        self, folder: JobFolder, shards: Iterator[ShardAccount], plan: Sequence[Planned]
+    ) -> Iterator[str]:
+        """The masks that aren't what was written, and the overlays that are gone."""
+        for shard in shards:
+            for image_id, digest in read_rows(part_path(folder.path, shard.entry.shard)):
+                path = self.masks / self._mask_name(image_id)
+                try:
+                    found = hashlib.sha256(path.read_bytes()).hexdigest()
+                except OSError as error:
+                    yield f"{shown(str(path))}: {error.strerror}"
+                    continue
+                if found != digest:
+                    yield f"{shown(str(path))}: its content is not the mask that was written"
+                if self.overlay and not (self.overlay / self._mask_name(image_id)).is_file():
+                    path = self.overlay / self._mask_name(image_id)
+                    yield f"{shown(str(path))}: expected an overlay, found nothing"
+
+    def files(self, folder: JobFolder) -> Iterator[Path]:
+        """The masks and overlays of the plan's images, not only of the ledger's.
+
+        A killed job leaves masks that were never entered, and none was there when it began.
+        """
+        yield from (path for _, path in self._files(folder))
+
+    def discard(self, folder: JobFolder) -> None:
+        """Remove them, and folders that this empties."""
+        for root, path in self._files(folder):
+            with storage(path), suppress(NotADirectoryError):
+                path.unlink(missing_ok=True)
+                _remove_empty(path.parent, root)
+        for root in self.paths:
+            with storage(root):
+                (root / OVERLAY_MARK).unlink(missing_ok=True)
+
+    def _files(self, folder: JobFolder) -> Iterator[tuple[Path, Path]]:
+        """The files, each after the folder that it is in or below."""
+        for image_id in _image_ids(folder):
+            for root in self.paths:
+                yield root, root / self._mask_name(image_id)
+
+    def _mask_name(self, image_id: str) -> str:
+        return output_name(image_id, ".png", self.keep_suffix)
+
+
+def _image_ids(folder: JobFolder) -> list[str]:
+    """The planned images that have, or may have, a mask: the rejected ones have none.
+
+    Where the plan is damaged, those that the ledger accounts for.
+    """
+    committed = folder.committed().values()
+    intact = [e.shard for e in committed if part_digest(folder.path, e.shard) == e.digest]
+    rejected = {r.image_id for shard in intact for r in read_rejections(folder.path, shard)}
+    try:
+        names = [image.image_id for image in read_plan(folder.path)]
+        return [name for name in names if name not in rejected]
+    except InputError:
+        return [row[0] for shard in intact for row in read_rows(part_path(folder.path, shard))]
+
+
+def _require_apart(overlay: Path, masks: Path, spec: SegmentSpec) -> None:
+    """Raise InputError where blends would lie in MASKS, or could be written over masks."""
+    if masks in (overlay, *overlay.parents) or overlay in masks.parents:
+        raise InputError(
+            f"--overlay {spec.overlay}: expected a folder outside MASKS ({spec.output}), and not "
+            "around it: a blend could have a mask's name"
+        )
+
+
+def _require_folder(path: Path, name: str) -> None:
+    """Raise InputError where a folder cannot be made, or written to, at ``path``."""
+    try:
+        path.exists()
+    except OSError as error:
+        raise InputError(f"{name} {path}: {error.strerror}") from error
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{name} {path}: expected a folder, found a file")
+    if not path.exists() and path.suffix.lower() in SUFFIXES:
+        raise InputError(
+            f"{name} {path}: expected a folder's name: in it there will be a PNG for each image"
+        )
+    above = path
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{name} {path}: {above} cannot be written to")
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove a folder below ``root`` and those above it, as far as they are empty."""
+    while folder != root and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent

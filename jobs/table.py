@@ -1,0 +1,135 @@
+"""The output of a job that labels images: OUT.csv, and the file of class probabilities."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from ..core.durable import storage, write_bytes
+from ..core.errors import InputError, Refused
+from ..core.records import Committed, Planned
+from ..core.spec import ClassifySpec
+from ..core.text import shown
+from ..pipeline.classification import header
+from ..pipeline.parts import part_path
+from ..pipeline.rows import format_row, join_rows
+from .account import ShardAccount
+from .folder import JobFolder, job_path
+from .scores import require_pyarrow, write_scores
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A CSV with a row for each scored image. See ``output.Output`` for the methods."""
+
+    path: Path
+    columns: tuple[str, ...]
+    scores: Path | None = None
+
+    @classmethod
+    def open(cls, spec: ClassifySpec) -> Self:
+        """The table that is asked for. Raises InputError where it can't be written."""
+        _require_writable_file(spec.output, "OUT.csv")
+        if spec.scores is not None:
+            require_pyarrow()
+            _require_writable_file(spec.scores, "--scores")
+            if spec.scores.resolve() == spec.output.resolve():
+                raise InputError(f"--scores {spec.scores}: that is OUT.csv; give another name")
+        return cls(spec.output, header(spec.top_k, spec.columns), spec.scores)
+
+    @classmethod
+    def of_record(cls, path: Path, identity: Mapping[str, Any], *, elsewhere: bool) -> Self:
+        """The table of a recorded job, at ``path`` now; its scores where they are still its own."""
+        scores = identity.get("scores") if elsewhere else None
+        columns = header(identity["top_k"], identity["columns"])
+        return cls(path, columns, Path(scores) if scores else None)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """OUT.csv, and the scores where asked for."""
+        return (self.path, *([self.scores] if self.scores else []))
+
+    def check_names(self, root: Path, images: Sequence[Planned]) -> None:
+        """Names cannot clash: all rows go to one file."""
+
+    def check_free(self, images: Sequence[Planned], earlier: frozenset[Path] = frozenset()) -> None:
+        """Refuse where OUT.csv or the scores exist: this job has not written them."""
+        for path in self.paths:
+            if path.exists() and path.absolute() not in earlier:
+                raise Refused(
+                    f"{path} exists, and no job folder says that hw1 wrote it: give another "
+                    "name, or remove it"
+                )
+
+    def prepare(self) -> None:
+        """Nothing: the files are written in the end."""
+
+    def is_intact(self, folder: JobFolder, entry: Committed) -> bool:
+        """True: a shard writes nothing besides its part."""
+        return True
+
+    def finish(self, folder: JobFolder, shards: Iterator[ShardAccount]) -> None:
+        """Write OUT.csv, and the scores where asked for, from the parts."""
+        entries: list[Committed] = []
+
+        def chunks() -> Iterator[bytes]:
+            yield join_rows([format_row(self.columns)])
+            for shard in shards:
+                entries.append(shard.entry)
+                yield part_path(folder.path, shard.entry.shard).read_bytes()
+
+        write_bytes(self.path, chunks(), scratch=folder.path / "parts")
+        if self.scores is not None:
+            write_scores(self.scores, folder.path, entries)
+
+    def faults(
+        self, folder: JobFolder, shards: Iterator[ShardAccount], plan: Sequence[Planned]
+    ) -> Iterator[str]:
+        """Where OUT.csv isn't the header and the parts, or the scores are gone."""
+        if not self.path.is_file():
+            yield f"{self.path}: expected the job's result, found nothing"
+            return
+        titles = join_rows([format_row(self.columns)])
+        with self.path.open("rb") as file:
+            if file.readline() != titles:
+                yield f"{self.path}: the header is not {titles.decode().rstrip()!r}"
+            for shard in shards:
+                part = part_path(folder.path, shard.entry.shard).read_bytes()
+                if file.read(len(part)) != part:
+                    images = _images(shard.entry, plan)
+                    yield f"{self.path}: the rows of {images} are not what was scored"
+                    return
+            if file.read(1):
+                yield f"{self.path}: there are rows after the last image's"
+        if self.scores is not None and not self.scores.is_file():
+            yield f"{self.scores}: expected the classes' probabilities, found nothing"
+
+    def files(self, folder: JobFolder) -> Iterator[Path]:
+        """OUT.csv and the scores."""
+        yield from (path.absolute() for path in self.paths)
+
+    def discard(self, folder: JobFolder) -> None:
+        """Remove them."""
+        for path in self.files(folder):
+            with storage(path):
+                path.unlink(missing_ok=True)
+
+
+def _images(entry: Committed, plan: Sequence[Planned]) -> str:
+    first, last = plan[entry.first], plan[entry.first + entry.images - 1]
+    return f"{shown(first.image_id)} to {shown(last.image_id)}"
+
+
+def _require_writable_file(path: Path, name: str) -> None:
+    """Raise InputError where a file cannot be written at ``path``."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{name} {path}: expected a file's name, found a folder")
+        job_path("classify", path).exists()  # its name is the longest
+    except OSError as error:
+        raise InputError(f"{name} {path}: {error.strerror}") from error
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{name} {path}: there is no folder {path.absolute().parent}")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise InputError(f"{name} {path}: the folder {path.absolute().parent} cannot be written to")
