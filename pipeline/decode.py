@@ -304,8 +304,8 @@ def _image_faults(kind: str | None, size: tuple[int, int] | None = None) -> Iter
         pixels = size[0] * size[1] if size is not None else 0
         if "memory" in f"{error!r}".lower() and _memory_is_short(pixels):
             raise EnvironmentFault(f"not enough memory to decode {pixels:,} pixels") from error
-        if type(error) is RuntimeError and kind not in _RAISE_RUNTIME_ERRORS:
-            raise Reject("crashed", f"RuntimeError: {_said(error)}") from error
+        if isinstance(error, RuntimeError) and kind not in _RAISE_RUNTIME_ERRORS:
+            raise Reject("crashed", f"{type(error).__name__}: {_said(error)}") from error
         raise _damage(kind, error, header=size is None) from error
 
 

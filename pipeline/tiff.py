@@ -213,8 +213,7 @@ def _segment(tiff: Tiff, index: int, width: int, height: int) -> NDArray[Any] | 
         encoded, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
     )
     assert decoded is not None, "only of what is left out"
-    piece = decoded.reshape(decoded.shape[-3:])
-    return piece  # of a damaged one page.decode makes no such shape
+    return decoded.reshape(decoded.shape[-3:])
 
 
 def _unwrapped(page: "tifffile.TiffPage", encoded: bytes, pixels: int) -> bytes:
