@@ -15,7 +15,7 @@ from ..pipeline.parts import part_path
 from ..pipeline.rows import format_row, join_rows
 from .account import ShardAccount
 from .folder import JobFolder, job_path
-from .identity import of_checkpoint
+from .identity import of_checkpoint, tiff_identity
 from .scores import require_pyarrow, write_scores
 from .spec import ClassifySpec
 
@@ -73,6 +73,7 @@ class ClassifyJob:
             "scores": str(self.spec.scores.absolute()) if self.spec.scores else None,
             **({"tta": True} if self.spec.tta else {}),
             **({"draft": True} if self.spec.draft else {}),
+            **tiff_identity(self.spec.tiff),
         }
 
     def check_names(self, root: Path, images: Sequence[Planned]) -> None:
@@ -120,6 +121,7 @@ class ClassifyJob:
             scores=self.spec.scores is not None,
             tta=self.spec.tta,
             draft=self.spec.draft,
+            tiff=self.spec.tiff,
         )
 
     def is_intact(self, folder: JobFolder, entry: Committed) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from ..core.errors import Refused
 from ..models.checkpoints import Checkpoint
 from ..models.metadata import preprocessing_to_json
+from ..pipeline.tiff_layout import TiffReading
 from .job import Job
 from .profile import asked_differences, recorded_profile
 
@@ -38,6 +39,11 @@ def of_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         # As it is read back from job.json: lists, not tuples.
         "preprocessing": json.loads(preprocessing_to_json(checkpoint.preprocessing)),
     }
+
+
+def tiff_identity(reading: TiffReading) -> dict[str, list[float]]:
+    """What was asked for of TIFFs; nothing where nothing was, as in jobs begun earlier."""
+    return {name: list(value) for name, value in asdict(reading).items() if value is not None}
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from ..pipeline.segmentation import SegmentWork
 from ..pipeline.walk import OVERLAY_MARK
 from .account import ShardAccount
 from .folder import JobFolder
-from .identity import of_checkpoint
+from .identity import of_checkpoint, tiff_identity
 from .plan import read_plan
 from .spec import SegmentSpec
 
@@ -80,6 +80,7 @@ class SegmentJob:
             "keep_suffix": self.spec.keep_suffix,
             "overlay": str(self._overlay) if self._overlay else None,
             **({"tta": True} if self.spec.tta else {}),
+            **tiff_identity(self.spec.tiff),
         }
 
     def check_names(self, root: Path, images: Sequence[Planned]) -> None:
@@ -150,6 +151,7 @@ class SegmentJob:
             keep_suffix=self.spec.keep_suffix,
             overlay=self._overlay,
             tta=self.spec.tta,
+            tiff=self.spec.tiff,
         )
 
     def is_intact(self, folder: JobFolder, entry: Committed) -> bool:

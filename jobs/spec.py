@@ -7,6 +7,7 @@ from typing import Literal
 from ..execution.engines import EngineOptions
 from ..pipeline.classification import Column
 from ..pipeline.segmentation import MaskFormat
+from ..pipeline.tiff_layout import TiffReading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,8 @@ class JobSpec:
 
     ``source`` is a file, a folder, a glob, ``@list.txt`` or ``@-``. ``max_rejected`` is a
     number, or a percentage of the planned images such as ``0.5%``. ``timeout`` is in seconds an
-    image. ``tta``: test-time augmentation (see ``pipeline.views``).
+    image. ``tta``: test-time augmentation (see ``pipeline.views``). ``bands`` and ``scale_from``:
+    see ``pipeline.tiff_layout.TiffReading``.
     """
 
     source: str
@@ -35,6 +37,13 @@ class JobSpec:
     max_rejected: str | None = None
     rejected_ok: bool = False
     tta: bool = False
+    bands: tuple[int, int, int] | None = None
+    scale_from: tuple[float, float] | None = None
+
+    @property
+    def tiff(self) -> TiffReading:
+        """What becomes of TIFFs."""
+        return TiffReading(bands=self.bands, scale_from=self.scale_from)
 
     @property
     def engine_options(self) -> EngineOptions:

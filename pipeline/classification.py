@@ -14,6 +14,7 @@ from ..models.checkpoints import Checkpoint
 from .decode import decode_crops
 from .parts import CLASSES, commit_part
 from .rows import format_row
+from .tiff_layout import DEFAULT, TiffReading
 from .views import with_mirror
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class ClassifyWork:
     ``vote_weights`` are the members' weights in the vote, in the order of ``checkpoints``. ``vote``
     says whether logits or probabilities are added up. With ``tta`` each member looks at an image
     and at its mirror image. ``draft``: see ``decode_crops``.
+    ``tiff``: which bands of a TIFF are looked at.
     """
 
     root: Path
@@ -42,6 +44,7 @@ class ClassifyWork:
     scores: bool = False
     tta: bool = False
     draft: bool = False
+    tiff: TiffReading = DEFAULT
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -50,7 +53,7 @@ class ClassifyWork:
 
     def decode(self, piece: Shard) -> Decoded:
         """Decode the piece's images once, into one crop for each distinct size."""
-        return decode_crops(piece, self.root, self.sizes, draft=self.draft)
+        return decode_crops(piece, self.root, self.sizes, draft=self.draft, reading=self.tiff)
 
     def load(self) -> Predictor:
         """Load the ensemble."""

@@ -19,6 +19,7 @@ from .masks import COLOURS, colours_of
 from .names import output_name
 from .parts import commit_part
 from .rows import format_row
+from .tiff_layout import DEFAULT, TiffReading
 from .views import ONE_VIEW, TTA_VIEWS
 
 MaskFormat = Literal["rgb", "palette", "index"]
@@ -32,6 +33,7 @@ class SegmentWork:
     """Write a mask for each image, and a blend of both where ``overlay`` names a folder.
 
     With ``tta`` the segmenter looks at each image at several scales, mirrored too.
+    ``tiff``: which bands of a TIFF are looked at.
     """
 
     root: Path
@@ -43,10 +45,11 @@ class SegmentWork:
     keep_suffix: bool = False
     overlay: Path | None = None
     tta: bool = False
+    tiff: TiffReading = DEFAULT
 
     def decode(self, piece: Shard) -> Decoded:
         """Decode the piece's images, or those at its beginning that memory has room for."""
-        return decode_photos(piece, self.root, PIECE_BYTES)
+        return decode_photos(piece, self.root, PIECE_BYTES, reading=self.tiff)
 
     def load(self) -> Predictor:
         """Load the segmenter."""
