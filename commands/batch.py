@@ -9,10 +9,12 @@ import click
 from ..core.errors import EnvironmentFault
 from . import options
 from .options import (
+    Bands,
     Decorator,
     FileType,
     FiniteRange,
     Function,
+    Levels,
     Names,
     OneSource,
     PathType,
@@ -75,6 +77,17 @@ _COMMON: list[Decorator] = [
         type=FiniteRange(min=0, min_open=True, max=_WEEK),
         metavar="SECONDS",
         help="Reject an image that takes longer than this.  [default: 600]",
+    ),
+    click.option(
+        "--bands",
+        type=Bands(),
+        help="Of TIFFs: the bands that are red, green and blue.  [default: 1,2,3]",
+    ),
+    click.option(
+        "--scale-from",
+        type=Levels(),
+        help="Of TIFFs with more than 8 bits, or floats: the levels that become black and white.  "
+        "[default: the range of the file's type; of floats 0,1 or 0,255]",
     ),
     click.option(
         "--overwrite", is_flag=True, help="Discard the earlier job of this output, and begin again."

@@ -31,6 +31,44 @@ class Names(click.ParamType[tuple[str, ...]]):
         return names
 
 
+class Bands(click.ParamType[tuple[int, int, int]]):
+    """Three numbers of bands, from 1, with commas between them."""
+
+    name = "R,G,B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int, int]:
+        """The numbers."""
+        parts = value if isinstance(value, tuple) else str(value).split(",")
+        try:
+            red, green, blue = (int(part) for part in parts)
+        except ValueError:
+            self.fail(f"expected three bands, as in 4,3,2, found {value!r}", param, ctx)
+        if min(red, green, blue) < 1:
+            self.fail(f"bands are counted from 1, found {value!r}", param, ctx)
+        return red, green, blue
+
+
+class Levels(click.ParamType[tuple[float, float]]):
+    """Two levels, the second above the first, with a comma between them."""
+
+    name = "MIN,MAX"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        """The levels."""
+        parts = value if isinstance(value, tuple) else str(value).split(",")
+        try:
+            least, most = (float(part) for part in parts)
+        except ValueError:
+            self.fail(f"expected two levels, as in 0,2047, found {value!r}", param, ctx)
+        if not (math.isfinite(least) and math.isfinite(most) and least < most):
+            self.fail(f"expected a level and a higher one, found {value!r}", param, ctx)
+        return least, most
+
+
 class FiniteRange(click.FloatRange):
     """A range of numbers; click's own takes nan in each, and inf in those without an end."""
 

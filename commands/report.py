@@ -43,9 +43,12 @@ def print_dry_run(plan: DryRun, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(plan.as_dict()))
         return
+    ignored = str(plan.ignored)
+    if plan.ignored_formats:
+        ignored += f" ({_counts(plan.ignored_formats)})"
     rows = {
         "images": f"{plan.images} ({_counts(plan.formats)})",
-        "ignored files": str(plan.ignored),
+        "ignored files": ignored,
         "shards": f"{plan.shards} of {plan.shard_size} images",
         "members": ", ".join(plan.members),
         "device": f"{plan.device} ({plan.device_model}), {plan.precision}",

@@ -8,13 +8,27 @@ Column = Literal["confidence", "agreement"]
 MaskFormat = Literal["rgb", "palette", "index"]
 
 
+@dataclass(frozen=True, slots=True)
+class TiffReading:
+    """What becomes of a TIFF's bands, where it isn't the default; other formats have none.
+
+    ``bands`` are three numbers, from 1, of those that become red, green and blue; None: the first
+    three, or grey where there are fewer. ``scale_from`` are the levels that become 0 and 255, of
+    samples with more than 8 bits or of floats; None: the range of the file's type.
+    """
+
+    bands: tuple[int, int, int] | None = None
+    scale_from: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What both kinds of job have in common. None, ``auto``: chosen when the job begins.
 
     ``source`` is a file, a folder, a glob, ``@list.txt`` or ``@-``. ``max_rejected`` is a
     number, or a percentage of the planned images such as ``0.5%``. ``timeout`` is in seconds an
-    image. ``tta``: test-time augmentation (see ``pipeline.views``).
+    image. ``tta``: test-time augmentation (see ``pipeline.views``). ``bands`` and ``scale_from``:
+    see TiffReading.
     """
 
     source: str
@@ -34,6 +48,13 @@ class JobSpec:
     max_rejected: str | None = None
     rejected_ok: bool = False
     tta: bool = False
+    bands: tuple[int, int, int] | None = None
+    scale_from: tuple[float, float] | None = None
+
+    @property
+    def tiff(self) -> TiffReading:
+        """What becomes of TIFFs."""
+        return TiffReading(bands=self.bands, scale_from=self.scale_from)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

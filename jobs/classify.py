@@ -10,7 +10,7 @@ from ..core.spec import ClassifySpec
 from ..models.checkpoints import Checkpoint, Store, load_state
 from ..models.ensemble import Ensemble
 from ..pipeline.classification import ClassifyWork, crop_size
-from .identity import of_checkpoint
+from .identity import of_checkpoint, tiff_identity
 from .table import Table
 
 
@@ -70,6 +70,7 @@ class ClassifyJob:
             "scores": str(self.spec.scores.absolute()) if self.spec.scores else None,
             **({"tta": True} if self.spec.tta else {}),
             **({"draft": True} if self.spec.draft else {}),
+            **tiff_identity(self.spec.tiff),
         }
 
     def check_weights(self) -> None:

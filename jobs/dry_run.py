@@ -33,6 +33,7 @@ class DryRun:
     images: int
     formats: dict[str, int]
     ignored: int
+    ignored_formats: dict[str, int]
     shards: int
     shard_size: int
     members: tuple[str, ...]
@@ -67,6 +68,7 @@ def dry_run(job: Job) -> DryRun:
         images=len(found.images),
         formats=found.formats,
         ignored=found.ignored,
+        ignored_formats=found.ignored_formats,
         shards=math.ceil(len(found.images) / shard_size),
         shard_size=shard_size,
         members=job.members,

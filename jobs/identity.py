@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import Refused
+from ..core.spec import TiffReading
 from ..models.checkpoints import Checkpoint
 from ..models.metadata import preprocessing_to_json
 from .job import Job
@@ -38,6 +39,11 @@ def of_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         # As it is read back from job.json: lists, not tuples.
         "preprocessing": json.loads(preprocessing_to_json(checkpoint.preprocessing)),
     }
+
+
+def tiff_identity(reading: TiffReading) -> dict[str, list[float]]:
+    """What was asked for of TIFFs; nothing where nothing was, as in jobs begun earlier."""
+    return {name: list(value) for name, value in asdict(reading).items() if value is not None}
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from ..core.spec import SegmentSpec
 from ..models.checkpoints import Checkpoint, Store, load_state
 from ..models.members import SEGMENTERS
 from ..pipeline.segmentation import SegmentWork
-from .identity import of_checkpoint
+from .identity import of_checkpoint, tiff_identity
 from .mask_folder import MaskFolder
 
 
@@ -61,6 +61,7 @@ class SegmentJob:
             "keep_suffix": self.spec.keep_suffix,
             "overlay": str(self.output.overlay) if self.output.overlay else None,
             **({"tta": True} if self.spec.tta else {}),
+            **tiff_identity(self.spec.tiff),
         }
 
     def check_weights(self) -> None:

@@ -71,10 +71,8 @@ def _fault(preprocessing: Preprocessing, member: str) -> str | None:
         return f"cell must be 1, or of a segmenter one of {', '.join(map(str, CELLS))}"
     if segments:
         return None if size is None else "size must be null for a segmenter"
-    if not isinstance(size, int) or size < MIN_SIZE:
-        return f"size must be a whole number of pixels, at least {MIN_SIZE}"
-    if size > MAX_SIZE:
-        return f"size must be at most {MAX_SIZE}: larger ones need more memory than machines have"
+    if not isinstance(size, int) or not MIN_SIZE <= size <= MAX_SIZE:
+        return f"size must be a whole number of pixels, at least {MIN_SIZE} and at most {MAX_SIZE}"
     return None
 
 

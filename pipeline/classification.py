@@ -44,7 +44,9 @@ class ClassifyWork:
 
     def decode(self, piece: Shard) -> Decoded:
         """Decode the piece's images once, into one crop for each distinct size."""
-        return decode_crops(piece, self.root, self.sizes, draft=self.spec.draft)
+        return decode_crops(
+            piece, self.root, self.sizes, draft=self.spec.draft, reading=self.spec.tiff
+        )
 
     def load(self) -> Predictor:
         """Load the ensemble."""

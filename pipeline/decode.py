@@ -34,13 +34,14 @@ from PIL import (
 
 from ..core.errors import EnvironmentFault, Hw1Error
 from ..core.records import Decoded, Planned, Rejection, Shard, UInt8
+from ..core.spec import TiffReading
 from .formats import HEAD_BYTES, RAW_SUFFIXES, RAW_TIFF, format_of, suffix_of, unread_kind
 from .limits import Reject, check_size
 from .pixels import to_rgb
 from .source import read
 from .strip import picture_of_jpeg, picture_of_png
 from .tiff import Tiff, open_tiff
-from .tiff_layout import DEFAULT, TiffReading
+from .tiff_layout import DEFAULT
 
 FORMATS: Final = (
     JpegImagePlugin.JpegImageFile.format,
@@ -304,8 +305,8 @@ def _image_faults(kind: str | None, size: tuple[int, int] | None = None) -> Iter
         pixels = size[0] * size[1] if size is not None else 0
         if "memory" in f"{error!r}".lower() and _memory_is_short(pixels):
             raise EnvironmentFault(f"not enough memory to decode {pixels:,} pixels") from error
-        if type(error) is RuntimeError and kind not in _RAISE_RUNTIME_ERRORS:
-            raise Reject("crashed", f"RuntimeError: {_said(error)}") from error
+        if isinstance(error, RuntimeError) and kind not in _RAISE_RUNTIME_ERRORS:
+            raise Reject("crashed", f"{type(error).__name__}: {_said(error)}") from error
         raise _damage(kind, error, header=size is None) from error
 
 

@@ -6,8 +6,8 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -34,13 +34,15 @@ class Found:
 
     ``images`` are sorted by the bytes of their image_id. ``ignored`` counts the files that were
     seen and are not planned: not an image, or left out by --include and --exclude. ``formats``
-    counts the images by their suffix in lower case ("" where there is none).
+    counts the images, ``ignored_formats`` the others, by their suffix in lower case ("" where
+    there is none).
     """
 
     root: Path
     images: list[Planned]
     ignored: int
     formats: dict[str, int]
+    ignored_formats: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,17 @@ def _nothing(found: Found, source: str, *, filtered: bool) -> str:
         return f"no file is there (looked in {found.root})"
     one = found.ignored == 1
     said = "the one file is no image" if one else f"of {found.ignored} files none is an image"
+    if found.ignored_formats:
+        said += f" ({counted(found.ignored_formats)})"
     return said + (" that --include and --exclude leave" if filtered else "")
+
+
+def counted(formats: Mapping[str, int], most: int = 8) -> str:
+    """Files by their suffix, the most frequent first: ``.mov 3, .txt 1, no suffix 1``."""
+    ranked = sorted(formats.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{suffix or 'no suffix'} {count}" for suffix, count in ranked[:most]]
+    rest = sum(count for _, count in ranked[most:])
+    return ", ".join(parts + ([f"others {rest}"] if rest else []))
 
 
 def _listed(source: str, chosen: _Filter) -> Found:
@@ -154,16 +166,16 @@ def _collect(
 ) -> Found:
     images: list[Planned] = []
     formats: Counter[str] = Counter()
-    ignored = 0
+    others: Counter[str] = Counter()
     for image_id, entry in entries:
         suffix = suffix_of(entry.name)
         planned = _planned_entry(image_id, entry, suffix) if chosen.takes(image_id) else None
         if planned is None:
-            ignored += 1
+            others[suffix] += 1
         else:
             images.append(planned)
             formats[suffix] += 1
-    return Found(root, images, ignored, dict(formats))
+    return Found(root, images, others.total(), dict(formats), dict(others))
 
 
 def _planned_entry(image_id: str, entry: "os.DirEntry[str]", suffix: str) -> Planned | None:

@@ -43,7 +43,7 @@ class SegmentWork:
 
     def decode(self, piece: Shard) -> Decoded:
         """Decode the piece's images, or those at its beginning that memory has room for."""
-        return decode_photos(piece, self.root, PIECE_BYTES)
+        return decode_photos(piece, self.root, PIECE_BYTES, reading=self.spec.tiff)
 
     def load(self) -> Predictor:
         """Load the segmenter."""

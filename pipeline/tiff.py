@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..core.records import UInt8
+from ..core.spec import TiffReading
 from .codestreams import claimed_pixels
 from .limits import MAX_BYTES, Reject, check_size
 from .pixels import floats_to_8_bits, integers_to_8_bits, scaled_to_8_bits, turned
@@ -29,7 +30,6 @@ from .tiff_layout import (
     PALETTE,
     UNCOMPRESSED,
     YCBCR,
-    TiffReading,
     full_page,
     is_image_codec,
     pillow_reads,
@@ -213,8 +213,7 @@ def _segment(tiff: Tiff, index: int, width: int, height: int) -> NDArray[Any] | 
         encoded, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
     )
     assert decoded is not None, "only of what is left out"
-    piece = decoded.reshape(decoded.shape[-3:])
-    return piece  # of a damaged one page.decode makes no such shape
+    return decoded.reshape(decoded.shape[-3:])
 
 
 def _unwrapped(page: "tifffile.TiffPage", encoded: bytes, pixels: int) -> bytes:

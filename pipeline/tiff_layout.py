@@ -2,9 +2,9 @@
 
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ..core.spec import TiffReading
 from .limits import Reject
 
 if TYPE_CHECKING:
@@ -33,19 +33,6 @@ _PILLOW_SAMPLES: Final = {
     LAB: (3,),
 }
 _DNG_VERSION: Final = 50706
-
-
-@dataclass(frozen=True, slots=True)
-class TiffReading:
-    """What becomes of a TIFF's bands, where it isn't the default; other formats have none.
-
-    ``bands`` are three numbers, from 1, of those that become red, green and blue; None: the first
-    three, or grey where there are fewer. ``scale_from`` are the levels that become 0 and 255, of
-    samples with more than 8 bits or of floats; None: the range of the file's type.
-    """
-
-    bands: tuple[int, int, int] | None = None
-    scale_from: tuple[float, float] | None = None
 
 
 DEFAULT: Final = TiffReading()

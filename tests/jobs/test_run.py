@@ -191,6 +191,8 @@ def test_the_same_command_again_does_nothing_and_restores_a_lost_result(images: 
         ({"top_k": 3}, "top_k 1, now 3"),
         ({"tta": True}, "tta off, now on"),
         ({"draft": True}, "draft off, now on"),
+        ({"bands": (4, 3, 2)}, r"bands none, now \[4, 3, 2\]"),
+        ({"scale_from": (0.0, 2047.0)}, r"scale_from none, now \[0.0, 2047.0\]"),
         ({"precision": "bf16"}, "precision fp32, now bf16"),
         ({"batch_size": 4}, "batch_size 2, now 4"),
         ({"exclude": ("0*",)}, "exclude none"),

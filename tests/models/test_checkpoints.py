@@ -132,6 +132,8 @@ class TestPreprocessing:
             ('{"size": 48, "scale": 1, "mean": [0, 0, NaN], "std": [1, 1, 1]}', "finite"),
             ('{"size": 16, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}', "at least 32"),
             ('{"size": null, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}', "at least 32"),
+            ('{"size": 4096, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}', "at most 1024"),
+            (f'{{"size": {2**70}, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}}', "1024"),
         ],
         ids=lambda text: text[:40],
     )

@@ -5,6 +5,7 @@ import os
 import resource
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from hw1.core.errors import EnvironmentFault
 from hw1.core.records import Planned, Shard, UInt8
+from hw1.core.spec import TiffReading
 from hw1.models import _torchvision
 from hw1.pipeline import decode
 from hw1.pipeline.decode import (
@@ -26,7 +28,6 @@ from hw1.pipeline.decode import (
     open_image,
 )
 from hw1.pipeline.limits import MAX_BYTES, MAX_PIXELS, Reject
-from hw1.pipeline.tiff_layout import TiffReading
 
 
 def photo(height: int = 24, width: int = 36) -> UInt8:
@@ -279,7 +280,7 @@ def test_a_decompression_bomb_is_too_large(tmp_path: Path) -> None:
         return bytes(data)
 
     path = tmp_path / "bomb.png"
-    for size in ((65_000, 65_000), (2**31 - 1, 2**31 - 1), (MAX_PIXELS + 1, 1)):
+    for size in ((65_000, 65_000), (2**31 - 1, 2**31 - 1), (MAX_PIXELS + 1, 1), (1, 2**20 + 1)):
         path.write_bytes(png(*size))
         assert rejection(path).reason == "too_large"
     path.write_bytes(png(13_377, 13_377))  # Pillow alone would warn here
@@ -319,7 +320,7 @@ def test_the_file_must_be_as_it_was_planned(tmp_path: Path) -> None:
         (errno.EPERM, "unreadable"),
         (errno.ENOENT, "gone"),
         (errno.ENOTDIR, "gone"),
-        (errno.EIO, None),
+        (errno.EIO, None),  # alone in its folder: no other file says that the storage is there
         (errno.ESTALE, None),
         (errno.EMFILE, None),
         (errno.ENFILE, None),
@@ -521,3 +522,131 @@ def test_a_damaged_photo_takes_no_memory_from_the_others(tmp_path: Path) -> None
     result = decode_photos(shard, tmp_path, 300)
     assert result.positions == (101,)
     assert [r.reason for r in result.rejections] == ["truncated"]
+
+
+def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of RGB, with chunks behind its header."""
+    parts = b"".join(
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+    data = encoded(RGB, "PNG")
+    return data[:33] + parts + data[33:]
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"zTXt", b"iTXt"])
+def test_large_metadata_of_a_png_costs_no_picture(tmp_path: Path, kind: bytes) -> None:
+    """More than Pillow unpacks of one chunk; and a sequence of animation chunks out of order."""
+    packed = zlib.compress(bytes(1_200_000))
+    content = b"name\0" + (b"\1\0\0\0" if kind == b"iTXt" else b"\0") + packed
+    data = png_with((kind, content))
+    assert np.array_equal(decoded(data, tmp_path), photo())
+    animation = (b"acTL", struct.pack(">II", 2, 0)), (b"fdAT", bytes(8))
+    assert np.array_equal(decoded(png_with(*animation), tmp_path), photo())
+
+
+def test_a_jpegs_metadata_costs_no_minutes(tmp_path: Path) -> None:
+    data = encoded(RGB, "JPEG", quality=95)
+    expected = decoded(data, tmp_path)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 3
+    exif = encoded(RGB, "JPEG", quality=95, exif=turned)
+    large = b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)
+    assert np.array_equal(decoded(data[:2] + 400 * large + data[2:], tmp_path), expected)
+    many = exif[:2] + 400 * (b"\xff\xe2\xff\xff" + bytes(65533)) + exif[2:]
+    assert np.array_equal(decoded(many, tmp_path), decoded(exif, tmp_path))
+    path = tmp_path / "image"
+    path.write_bytes(data[:2] + 2_000_000 * b"\xff\xe5\0\2" + data[2:])
+    assert rejection(path).reason == "too_large"
+
+
+def test_a_jpeg_of_thousands_of_scans_is_rejected_before_it_is_decoded(tmp_path: Path) -> None:
+    data = encoded(Image.new("RGB", (3000, 2000)), "JPEG", progressive=True)
+    last = data[data.rfind(b"\xff\xda") : -2]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data[:-2] + 3000 * last + data[-2:])
+    assert rejection(path).reason == "too_large"
+    assert "scans of 6,000,000 pixels" in rejection(path).detail
+    assert decoded(data[:-2] + 30 * last + data[-2:], tmp_path).shape == (2000, 3000, 3)
+
+
+def test_a_bmp_of_an_unknown_kind_is_named(tmp_path: Path) -> None:
+    data = bytearray(encoded(Image.new("RGBA", (4, 4)), "BMP"))
+    data[30:34] = struct.pack("<I", 3)
+    data[54:66] = struct.pack("<III", 0x00F, 0x0F0, 0xF00)
+    path = tmp_path / "a.bmp"
+    path.write_bytes(data)
+    assert rejection(path).reason == "unsupported"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd"), SystemExit("odd"), RecursionError("odd")])
+@pytest.mark.parametrize("place", ["to_rgb", "crop"])
+def test_whatever_one_image_raises_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, place: str
+) -> None:
+    shard = folder_of(tmp_path, [encoded(RGB, "PNG")] * 3)
+    original: Callable[..., Any] = getattr(decode, place)
+    calls: list[None] = []
+
+    def fail(*arguments: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 2:
+            raise error
+        return original(*arguments)
+
+    monkeypatch.setattr(decode, place, fail)
+    result = decode_crops(shard, tmp_path, [16])
+    assert result.positions == (100, 102)
+    (lost,) = result.rejections
+    assert lost.image_id == "1.png"
+    assert lost.reason == "crashed"
+    assert "odd" in lost.detail
+
+
+def test_an_io_error_that_stays_with_one_file_is_that_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = folder_of(tmp_path, [encoded(RGB, "PNG")] * 3)
+    original = Path.open
+    tries: list[None] = []
+
+    def fail(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "1.png":
+            tries.append(None)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", fail)
+    result = decode_photos(shard, tmp_path, 10**6)
+    assert result.positions == (100, 102)
+    assert [(r.image_id, r.reason) for r in result.rejections] == [("1.png", "unreadable")]
+    assert len(tries) == 3
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.heic", HEIC, "HEIC"),
+        ("a.jpg", HEIC, "HEIC"),
+        ("a", b"\xff\x0a" + bytes(30), "JPEG XL"),
+        ("a", b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(30), "JPEG XL"),
+        ("a", b"8BPS\0\1" + bytes(30), "PSD"),
+        ("a.svg", b"<?xml version='1.0'?><svg/>", "SVG"),
+        ("a.tga", bytes(40), "TGA"),
+        ("a", b"\0\0\0\x18ftypcrx " + bytes(30), "CR3"),
+        ("a", b"FUJIFILMCCD-RAW " + bytes(30), "RAF"),
+    ],
+)
+def test_images_that_are_not_read_are_named(
+    tmp_path: Path, name: str, content: bytes, kind: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    fault = rejection(tmp_path / name)
+    assert fault.reason == "unsupported"
+    assert kind in fault.detail

@@ -397,3 +397,18 @@ def test_text_is_no_image(head: bytes) -> None:
 )
 def test_suffixes(name: str, suffix: str) -> None:
     assert suffix_of(name) == suffix
+
+
+def test_images_that_are_not_read_are_planned_so_that_they_are_named(tmp_path: Path) -> None:
+    put(tmp_path, "a.heic", "b.NEF", "c.jxl", "notes.txt", "clip.mov")
+    put(tmp_path, "photo", content=b"\0\0\0\x18ftypheic" + bytes(30))
+    found = find(str(tmp_path))
+    assert ids(found) == ["a.heic", "b.NEF", "c.jxl", "photo"]
+    assert found.ignored == 2
+    assert found.ignored_formats == {".txt": 1, ".mov": 1}
+
+
+def test_a_folder_without_images_says_what_is_there(tmp_path: Path) -> None:
+    put(tmp_path, "a.mov", "b.mov", "c.txt")
+    with pytest.raises(InputError, match=r"of 3 files none is an image \(.mov 2, .txt 1\)"):
+        find(str(tmp_path))
