@@ -158,8 +158,11 @@ class Loop:
         """Train from where the run is to the end of its schedule."""
         if self.epoch == 0:
             self.save()  # before the first step: a full disk is reported now, and a budget is kept
-        while self.step < self.schedule.steps:
-            self._epoch()
+        try:
+            while self.step < self.schedule.steps:
+                self._epoch()
+        finally:
+            self.history.close()
 
     def _epoch(self) -> None:
         began = time.monotonic()
