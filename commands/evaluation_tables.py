@@ -1,4 +1,4 @@
-"""What ``hw1 evaluate`` prints: rich tables, or JSON."""
+"""What ``hw1 evaluate`` prints: tables, or JSON."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
 
 from ..core.text import some
+from .tables import print_line, print_table
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import ClassifyReport, SegmentReport
@@ -35,63 +34,59 @@ def print_classify(
     report: "ClassifyReport", names: Mapping[int, str], figures: Sequence[Path]
 ) -> None:
     """Print the scores of a classification; ``names`` are those of classes, where known."""
-    console = _console()
-    summary = _table("Classification", "score", "value")
-    summary.add_row("images", f"{report.images:,}")
-    if report.rejected:
-        summary.add_row("rejected by the job, left out", f"{report.rejected:,}")
-    summary.add_row("accuracy", f"{report.accuracy:.4f} ({report.correct:,} right)")
-    for k, share in report.top_k.items():
-        if k > 1:
-            summary.add_row(f"top-{k} accuracy", _score(share))
-    summary.add_row("balanced accuracy (mean recall)", _score(report.balanced_accuracy))
-    summary.add_row("macro F1", _score(report.macro_f1))
+    summary = [*_counted(report), ("accuracy", f"{report.accuracy:.4f} ({report.correct:,} right)")]
+    summary += [(f"top-{k} accuracy", _score(share)) for k, share in report.top_k.items() if k > 1]
+    summary += [
+        ("balanced accuracy (mean recall)", _score(report.balanced_accuracy)),
+        ("macro F1", _score(report.macro_f1)),
+    ]
     if report.calibration is not None:
-        summary.add_row("expected calibration error", _score(report.calibration.ece))
-    console.print(summary)
-    _print_classes(console, report, names)
-    pairs = report.most_confused()
-    if pairs:
-        confused = _table("Most confused", "true", "predicted", "images")
-        for true, label, images in pairs:
-            confused.add_row(_named(true, names), _named(label, names), f"{images:,}")
-        console.print(confused)
+        summary.append(("expected calibration error", _score(report.calibration.ece)))
+    print_table(("score", "value"), summary, title="Classification")
+    _print_classes(report, names)
+    if pairs := report.most_confused():
+        rows = [(_named(true, names), _named(label, names), f"{n:,}") for true, label, n in pairs]
+        print_line()
+        print_table(
+            ("true", "predicted", "images"), rows, title="Most confused", left=("predicted",)
+        )
     if report.calibration is not None:
-        bins = _table("Calibration", "mean confidence", "accuracy", "images")
-        for each in report.calibration.bins:
-            bins.add_row(_score(each.confidence), _score(each.accuracy), f"{each.images:,}")
-        console.print(bins)
-    _print_figures(console, figures)
+        bins = [
+            (_score(each.confidence), _score(each.accuracy), f"{each.images:,}")
+            for each in report.calibration.bins
+        ]
+        print_line()
+        print_table(("mean confidence", "accuracy", "images"), bins, title="Calibration")
+    _print_figures(figures)
 
 
-def _print_classes(console: Console, report: "ClassifyReport", names: Mapping[int, str]) -> None:
-    table = _table("Classes", "class", "precision", "recall", "F1", "true", "predicted")
-    for score in report.per_class:
-        if score.support or score.predicted:
-            table.add_row(
-                _named(score.label, names),
-                _score(score.precision),
-                _score(score.recall),
-                _score(score.f1),
-                f"{score.support:,}",
-                f"{score.predicted:,}",
-            )
-    console.print(table)
+def _print_classes(report: "ClassifyReport", names: Mapping[int, str]) -> None:
+    rows = [
+        (
+            _named(score.label, names),
+            _score(score.precision),
+            _score(score.recall),
+            _score(score.f1),
+            f"{score.support:,}",
+            f"{score.predicted:,}",
+        )
+        for score in report.per_class
+        if score.support or score.predicted
+    ]
+    print_line()
+    print_table(("class", "precision", "recall", "F1", "true", "predicted"), rows, title="Classes")
 
 
 def print_segment(report: "SegmentReport", figures: Sequence[Path]) -> None:
     """Print the scores of masks."""
-    console = _console()
-    summary = _table("Segmentation", "score", "value")
-    summary.add_row("images", f"{report.images:,}")
-    if report.rejected:
-        summary.add_row("rejected by the job, left out", f"{report.rejected:,}")
-    summary.add_row("mIoU", _score(report.miou))
-    summary.add_row("pixel accuracy", _score(report.pixel_accuracy))
-    console.print(summary)
-    table = _table("Classes", "class", "IoU", "precision", "recall", "true px", "predicted px")
-    for score in report.per_class:
-        table.add_row(
+    summary = [
+        *_counted(report),
+        ("mIoU", _score(report.miou)),
+        ("pixel accuracy", _score(report.pixel_accuracy)),
+    ]
+    print_table(("score", "value"), summary, title="Segmentation")
+    rows = [
+        (
             f"{score.index} {score.name}",
             _score(score.iou),
             _score(score.precision),
@@ -99,26 +94,27 @@ def print_segment(report: "SegmentReport", figures: Sequence[Path]) -> None:
             f"{score.true:,}",
             f"{score.predicted:,}",
         )
-    console.print(table)
+        for score in report.per_class
+    ]
+    print_line()
+    print_table(
+        ("class", "IoU", "precision", "recall", "true px", "predicted px"), rows, title="Classes"
+    )
     foreign = {"truth": report.foreign_true, "predictions": report.foreign_predicted}
     for side, masks in foreign.items():
         if masks:
-            console.print(
+            print_line(
                 f"Left out of the count: {sum(masks.values()):,} pixels of the {side} whose "
-                f"colour is no class's: {escape(some(list(masks)))}"
+                f"colour is no class's: {some(list(masks))}"
             )
-    _print_figures(console, figures)
+    _print_figures(figures)
 
 
-def _console() -> Console:
-    return Console(highlight=False)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
-    return table
+def _counted(report: "ClassifyReport | SegmentReport") -> list[tuple[str, str]]:
+    rows = [("images", f"{report.images:,}")]
+    if report.rejected:
+        rows.append(("rejected by the job, left out", f"{report.rejected:,}"))
+    return rows
 
 
 def _score(value: float | None) -> str:
@@ -126,9 +122,9 @@ def _score(value: float | None) -> str:
 
 
 def _named(label: int, names: Mapping[int, str]) -> str:
-    return escape(f"{label} {names.get(label, '')}".strip())
+    return f"{label} {names.get(label, '')}".strip()
 
 
-def _print_figures(console: Console, figures: Sequence[Path]) -> None:
+def _print_figures(figures: Sequence[Path]) -> None:
     for path in figures:
-        console.print(f"figure: {path}", markup=False, soft_wrap=True)
+        print_line(f"figure: {path}")

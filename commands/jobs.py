@@ -25,29 +25,26 @@ def list_jobs(folder: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([view.as_dict() for view in views]))
         return
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Column, Table
+    from .tables import print_line, print_table
 
-    from .tables import console
-
-    output = Column("output", overflow="fold")  # whole: it is what a person copies
-    others = ("task", "state", "images", "rejected", "began (UTC)")
-    columns = (output, *(Column(name) for name in others))
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    if not views:
+        print_line(f"no jobs in {folder}")
+        return
     here = Path.cwd()
-    for view in views:
-        about = view.as_dict()
-        path = view.output
-        table.add_row(
-            escape(printable(str(path.relative_to(here) if path.is_relative_to(here) else path))),
-            escape(printable(about["task"])),
-            escape(printable(view.state)),
+    rows = [
+        (
+            str(view.output.relative_to(here) if view.output.is_relative_to(here) else view.output),
+            about["task"],
+            view.state,
             f"{view.done}/{view.planned}",
             str(view.rejected),
-            escape(printable(about["began"][:16].replace("T", " "))),
+            about["began"][:16].replace("T", " "),
         )
-    console().print(table if views else escape(printable(f"no jobs in {folder}")))
+        for view in views
+        for about in [view.as_dict()]
+    ]
+    columns = ("output", "task", "state", "images", "rejected", "began (UTC)")
+    print_table(columns, rows, left=("task", "state"))
 
 
 @jobs.command()

@@ -3,7 +3,6 @@
 import functools
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -175,34 +174,23 @@ def _facts(row: Entry) -> list[tuple[str, str]]:
 
 
 def _print_table(rows: list[Entry]) -> None:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
+    from .tables import print_table
 
-    from .tables import console
-
-    table = Table(box=box.SIMPLE_HEAD)
-    right: Any = {"justify": "right", "no_wrap": True}
-    table.add_column("member", no_wrap=True)
-    table.add_column("checkpoint", overflow="fold")
-    table.add_column("digest", no_wrap=True)
-    for name in ("size", "parameters", "weight"):
-        table.add_column(name, **right)
-    table.add_column("score")
-    for row in rows:
-        member, checkpoint = row.member, row.checkpoint
-        file = checkpoint.path.name if checkpoint else "damaged" if row.fault else "missing"
-        table.add_row(
-            member.name,
-            file,
-            checkpoint.digest[:12] if checkpoint else "",
-            _size(checkpoint.bytes) if checkpoint else "",
-            f"{member.parameters:,}",
+    columns = ("member", "checkpoint", "digest", "size", "parameters", "weight", "score")
+    cells = [
+        (
+            row.member.name,
+            row.checkpoint.path.name if row.checkpoint else "damaged" if row.fault else "missing",
+            row.checkpoint.digest[:12] if row.checkpoint else "",
+            _size(row.checkpoint.bytes) if row.checkpoint else "",
+            f"{row.member.parameters:,}",
             f"{row.weight:g}" if row.weight else "",
-            escape(_scores(row)),
-            style=None if checkpoint else "dim",
+            _scores(row),
         )
-    console().print(table)
+        for row in rows
+    ]
+    dim = [row.checkpoint is None for row in rows]
+    print_table(columns, cells, left=("checkpoint", "digest", "score"), dim=dim)
 
 
 def _scores(row: Entry) -> str:

@@ -4,8 +4,8 @@ import json
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
+
+from .tables import print_line, print_table
 
 if TYPE_CHECKING:
     from ..training.ensemble import EnsembleReport
@@ -19,17 +19,15 @@ def print_training(report: "TrainReport", *, as_json: bool) -> None:
         return
     names = list(dict.fromkeys(name for scores in report.scores.values() for name in scores))
     shown = [name for name in names if "iou_" not in name] or names
-    table = Table("checkpoint", *(name.replace("_", " ") for name in shown))
-    for stage, scores in report.scores.items():
-        table.add_row(stage, *(f"{scores[n]:.4f}" if n in scores else "" for n in shown))
-    console = Console()
-    console.print(table)
-    console.print(
+    rows = [
+        (stage, *(f"{scores[name]:.4f}" if name in scores else "–" for name in shown))
+        for stage, scores in report.scores.items()
+    ]
+    print_table(("checkpoint", *(name.replace("_", " ") for name in shown)), rows)
+    print_line()
+    print_line(
         f"{report.checkpoint}: epoch {report.best_epoch} of {report.epochs}, "
-        f"{report.steps} steps in all",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
+        f"{report.steps} steps in all"
     )
 
 
@@ -38,11 +36,12 @@ def print_ensemble(report: "EnsembleReport", *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
         return
-    table = Table("member", "weight", "accuracy alone")
-    for name, accuracy in report.singles.items():
-        table.add_row(name, f"{report.weights.get(name, 0):g}", f"{accuracy:.4f}")
-    console = Console()
-    console.print(table)
+    rows = [
+        (name, f"{report.weights.get(name, 0):g}", f"{accuracy:.4f}")
+        for name, accuracy in report.singles.items()
+    ]
+    print_table(("member", "vote weight", "accuracy alone"), rows)
+    print_line()
     for line in (
         f"sum of {report.vote}, {report.images} images",
         f"ensemble, on the images that it was fitted on: {report.fitted:.4f}",
@@ -51,4 +50,4 @@ def print_ensemble(report: "EnsembleReport", *, as_json: bool) -> None:
         f"best member, by cross-validation:              {report.single:.4f}",
         f"written to {report.path}",
     ):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        print_line(line)

@@ -1,6 +1,10 @@
 """How pixels become a network's input; a checkpoint's metadata carries it."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -23,3 +27,17 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     cell: int = 1
+
+
+def normalise(images: "Tensor", preprocessing: Preprocessing) -> "Tensor":
+    """Pixels (N, 3, H, W), 0 to 255, as float32 in [0, 1], less the mean, over the deviation.
+
+    A new tensor on the images' device, its memory format theirs. A GPU isn't waited for.
+    """
+    import torch
+
+    mean, std = (
+        torch.tensor(values).view(1, 3, 1, 1).to(images.device, non_blocking=True)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)

@@ -132,7 +132,7 @@ def evaluate_segment(
 ) -> SegmentReport:
     """Score a folder of PNG masks against true ones, paired by name, one image at a time.
 
-    ``watch`` is told how many are done, of how many. Raises InputError for files that are no
+    ``watch`` gets how many are done, of how many. Raises InputError for files that are no
     masks, sizes that differ, and names that don't pair.
     """
     predicted, true = find_masks(masks), find_masks(truth)

@@ -33,16 +33,22 @@ def read_labels(truth: Path) -> dict[str, int]:
     return _read_label_table(truth)
 
 
+def class_in_name(name: str) -> int | None:
+    """The class, 0 to 49, that a file's name like ``12_0450.png`` begins with; None without."""
+    match = _CLASS_IN_NAME.match(name)
+    return int(match[1]) if match and int(match[1]) < CLASSES else None
+
+
 def labels_in_names(image_ids: Iterable[str]) -> dict[str, int]:
     """The labels that names like ``12_0450.png`` begin with; InputError for other names."""
     labels: dict[str, int] = {}
     unnamed = []
     for image_id in image_ids:
-        match = _CLASS_IN_NAME.match(PurePosixPath(image_id).name)
-        if match and int(match[1]) < CLASSES:
-            labels[image_id] = int(match[1])
-        else:
+        label = class_in_name(PurePosixPath(image_id).name)
+        if label is None:
             unnamed.append(image_id)
+        else:
+            labels[image_id] = label
     if unnamed:
         raise InputError(
             f"names of true images begin with their class, as in 12_0450.png, 0 to {CLASSES - 1}; "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import EnvironmentFault
 from ..core.numerics import Profile
-from ..core.preprocessing import Preprocessing
+from ..core.preprocessing import Preprocessing, normalise
 from ..core.records import UInt8
 
 if TYPE_CHECKING:
@@ -44,16 +44,15 @@ class Ready:
     device: "torch.device"
     dtype: "torch.dtype"
     layout: "torch.memory_format"
-    mean: "Tensor"
-    std: "Tensor"
+    preprocessing: Preprocessing
 
     def __call__(self, images: UInt8) -> "Tensor":
         """Logits (N, 50), float32, of uint8 (N, H, W, 3) RGB images; on the device."""
         import torch
 
         # The bytes travel, not the floats: a quarter of the traffic to a GPU.
-        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float()
-        return self.logits((pixels / 255 - self.mean) / self.std)
+        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+        return self.logits(normalise(pixels, self.preprocessing))
 
     def logits(self, inputs: "Tensor") -> "Tensor":
         """Logits, float32, of normalised float32 (N, 3, H, W) inputs on the device.
@@ -103,15 +102,10 @@ def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile
         example = torch.zeros(1, 3, size, size, dtype=dtype).to(memory_format=layout)
         batch_size = 1 if preprocessing.size is None else profile.batch_size
         network = pack(network, example, batch_size)
-
-    def constant(values: tuple[float, float, float]) -> "Tensor":
-        return torch.tensor(values, device=device).view(1, 3, 1, 1)
-
     return Ready(
         network=network,
         device=device,
         dtype=dtype,
         layout=layout,
-        mean=constant(preprocessing.mean),
-        std=constant(preprocessing.std),
+        preprocessing=preprocessing,
     )

@@ -14,6 +14,9 @@ from .members import MEMBERS
 if TYPE_CHECKING:
     from torch import Tensor
 
+MAX_SCALE = 16
+MIN_STD = 1e-6  # as float32 a much smaller one is 0, and what it divides infinite
+MAX_NUMBER = 1000
 MIN_SIZE = 32  # five pools by two leave one pixel
 MAX_SIZE = 1024  # a batch of 256 such images takes 3 GB before the network's first layer
 CELLS = (1, 2, 4, 8, 16, 32)  # what divides a segmenter's input
@@ -63,16 +66,24 @@ def _fault(preprocessing: Preprocessing, member: str) -> str | None:
     numbers = (preprocessing.scale, *preprocessing.mean, *preprocessing.std)
     if not all(isfinite(number) for number in numbers):
         return "a number isn't finite"
-    if preprocessing.scale <= 0 or min(preprocessing.std) <= 0:
-        return "scale and std must be above 0"
+    if not 0 < preprocessing.scale <= MAX_SCALE:
+        return f"scale must be above 0, and up to {MAX_SCALE}"
+    if min(preprocessing.std) < MIN_STD or max(map(abs, numbers)) > MAX_NUMBER:
+        return f"std must be from {MIN_STD:g} up, and each number at most {MAX_NUMBER}"
     segments = MEMBERS[member].task == "segment"
     cell = preprocessing.cell
     if not isinstance(cell, int) or cell not in (CELLS if segments else (1,)):
         return f"cell must be 1, or of a segmenter one of {', '.join(map(str, CELLS))}"
     if segments:
         return None if size is None else "size must be null for a segmenter"
-    if not isinstance(size, int) or not MIN_SIZE <= size <= MAX_SIZE:
-        return f"size must be a whole number of pixels, at least {MIN_SIZE} and at most {MAX_SIZE}"
+    return _size_fault(size)
+
+
+def _size_fault(size: object) -> str | None:
+    if not isinstance(size, int) or size < MIN_SIZE:
+        return f"size must be a whole number of pixels, at least {MIN_SIZE}"
+    if size > MAX_SIZE:
+        return f"size must be at most {MAX_SIZE}: larger ones need more memory than machines have"
     return None
 
 

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.preprocessing import Preprocessing
+from ..core.preprocessing import Preprocessing, normalise
 from ..core.records import Float32, UInt8
 from .views import ONE_VIEW, View
 
@@ -88,8 +88,8 @@ def segment_image(
                 for view in views:
                     share = Fraction(view.fifths, largest)
                     window = _window(copies[view.fifths], down.times(share), across.times(share))
-                    pixels = torch.from_numpy(window).to(device)
-                    logits = _seen(network, _normalised(pixels, preprocessing), view)
+                    pixels = torch.from_numpy(window).to(device).permute(2, 0, 1).unsqueeze(0)
+                    logits = _seen(network, normalise(pixels, preprocessing), view)
                     scores.append(evened(logits, preprocessing.cell))
                 block = rows.of_core(down), columns.of_core(across)
                 classes[block[0].outputs, block[1].outputs] = _decide(_mean(scores), *block)
@@ -187,15 +187,6 @@ def _window(image: UInt8, down: Span, across: Span) -> UInt8:
     below = down.end - down.start - window.shape[0]
     right = across.end - across.start - window.shape[1]
     return np.pad(window, ((0, below), (0, right), (0, 0)), mode="symmetric")
-
-
-def _normalised(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 (h, w, 3) as float32 (1, 3, h, w): the strides stay, so it is channels last."""
-    mean, std = (
-        torch.tensor(values, device=pixels.device).view(3, 1, 1)
-        for values in (preprocessing.mean, preprocessing.std)
-    )
-    return pixels.permute(2, 0, 1).unsqueeze(0).float().div_(255).sub_(mean).div_(std)
 
 
 @dataclass(frozen=True, slots=True)

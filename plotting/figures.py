@@ -3,14 +3,15 @@
 Figures are objects here, not pyplot's: no global state, no window, no backend to choose.
 """
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 
+from ..core.durable import write_bytes
 from ..core.errors import InputError
 from ..core.records import UInt8
 from ..core.text import shown
@@ -166,14 +167,9 @@ def _colour(index: int) -> tuple[float, float, float]:
 
 def save(figure: "Figure", path: Path) -> None:
     """Write the figure so that its name never holds half of it."""
-    temporary = path.parent / f".{uuid4().hex}.tmp"
-    try:
-        figure.savefig(temporary, format="png", dpi=130, facecolor="white", bbox_inches="tight")
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: the figure can't be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=130, facecolor="white", bbox_inches="tight")
+    write_bytes(path, [picture.getvalue()])
 
 
 def figures_of_classify(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import InputError
 from ..core.numerics import Device
-from ..core.preprocessing import Preprocessing
+from ..core.preprocessing import Preprocessing, normalise
 from ..core.records import Float32, UInt8
 from ..core.text import some
 
@@ -31,7 +31,9 @@ def find_layer(network: "nn.Module", layer: str, member: str) -> "nn.Module":
 class LayerOutputs:
     """What a layer gives, float32 (n, D), for uint8 (n, S, S, 3) RGB images.
 
-    An output with height and width is averaged over these.
+    An output with height and width is averaged over these. A hook catches it, and not torchvision's
+    create_feature_extractor: that takes networks alone that torch.fx can trace, and its nodes have
+    other names than ``hw1 models MEMBER`` shows.
     """
 
     def __init__(
@@ -46,10 +48,7 @@ class LayerOutputs:
         # Channels last is twice as fast on a CPU.
         self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = device
-        self._mean, self._std = (
-            torch.tensor(values, device=device).view(1, 3, 1, 1)
-            for values in (preprocessing.mean, preprocessing.std)
-        )
+        self._preprocessing = preprocessing
         self._caught: list[Tensor] = []
         layer.register_forward_hook(self._catch)
 
@@ -58,8 +57,8 @@ class LayerOutputs:
         import torch
 
         with torch.inference_mode():
-            pixels = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float()
-            self._network((pixels / 255 - self._mean) / self._std)
+            pixels = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
+            self._network(normalise(pixels, self._preprocessing))
             output = self._caught.pop()
             self._caught.clear()
             flat = output.flatten(2).mean(2) if output.ndim > 2 else output

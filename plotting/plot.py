@@ -179,17 +179,17 @@ def _true_masks(folder: Path, keys: Sequence[str]) -> dict[str, Path]:
 
 
 def title_of(checkpoint: Checkpoint, *, tta: bool = False) -> str:
-    """A checkpoint's name, its folder's too (``early/fcn8s``), and below it what it tells.
+    """A checkpoint's name, its folder's too (``early/fcn8s``), and below it what it says.
 
     Its mIoU is that of one view: with ``tta`` it's left out.
     """
     path = checkpoint.path.absolute()
     title = f"{path.parent.name}/{path.stem}"
     scores = checkpoint.scores
-    told = [f"epoch {checkpoint.metadata['epoch']}"] if "epoch" in checkpoint.metadata else []
-    told += [f"mIoU {scores['miou']:.4f}"] if "miou" in scores and not tta else []
-    told += ["--tta"] if tta else []
-    return "\n".join([title, ", ".join(told)]) if told else title
+    about = [f"epoch {checkpoint.metadata['epoch']}"] if "epoch" in checkpoint.metadata else []
+    about += [f"mIoU {scores['miou']:.4f}"] if "miou" in scores and not tta else []
+    about += ["--tta"] if tta else []
+    return "\n".join([title, ", ".join(about)]) if about else title
 
 
 def _photo(path: Path) -> UInt8:

@@ -114,7 +114,8 @@ def mix(images: Tensor, targets: Tensor, how: Mix, generator: Generator) -> tupl
     """Blend each image (N, 3, H, W) and its class probabilities (N, C) with another one's.
 
     ``mixup`` adds them up (Zhang et al. 2018, alpha 0.2), ``cutmix`` pastes a rectangle (Yun et
-    al. 2019, alpha 1); ``none``, and half of the batches, are returned as they are.
+    al. 2019, alpha 1); ``none``, and half of the batches, are returned as they are. torchvision's
+    MixUp and CutMix draw from the global generator, and so wouldn't depend on ``generator`` alone.
     """
     if how == "none" or float(torch.rand((), generator=generator)) >= MIXED:
         return images, targets

@@ -9,7 +9,7 @@ from torch import Generator
 
 from . import optimise
 from .loop import Loop
-from .schedule import fit
+from .optimise import fit
 from .task import Part
 
 _MEASURED_SECONDS = 0.5

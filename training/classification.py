@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from ..core.preprocessing import Preprocessing
+from ..core.preprocessing import Preprocessing, normalise
 from ..models.classifiers import CLASSES
 from . import augment
 from .device import to_device
 from .photos import Photos
-from .task import Part, digests_of, normalise
+from .task import Part, digests_of
 
 TEMPERATURE = 2.0
 """What a teacher's and its student's logits are divided by, so that small chances count."""

@@ -1,12 +1,17 @@
 """What each epoch gave: metrics.csv, and TensorBoard's files where it is installed."""
 
 import csv
+import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .state import replace_file
+from ..core.durable import write_bytes
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 Row = dict[str, float]
 
@@ -16,6 +21,7 @@ class History:
     """A row for each finished epoch; the columns are those of all rows, in order of coming."""
 
     rows: list[Row] = field(default_factory=list)
+    tensorboard: "SummaryWriter | None" = field(default=None, init=False, repr=False)
 
     def add(self, row: Row) -> None:
         """Add an epoch."""
@@ -33,23 +39,35 @@ class History:
 
     def write(self, folder: Path) -> None:
         """Write ``metrics.csv`` again: a resumed run's file has each epoch once."""
-        replace_file(folder / "metrics.csv", self._write_csv)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, _columns(self.rows), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_bytes(folder / "metrics.csv", [text.getvalue().encode()])
         self._write_tensorboard(folder)
 
-    def _write_csv(self, path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _columns(self.rows), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-
     def _write_tensorboard(self, folder: Path) -> None:
+        """Add the last epoch to the one file of this process.
+
+        A resumed run begins another file, whose first step hides what a killed one wrote from
+        there on.
+        """
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        with SummaryWriter(str(folder / "tensorboard")) as writer:
-            for name, value in self.rows[-1].items():
-                writer.add_scalar(name, value, int(self.rows[-1]["step"]))
+        step = int(self.rows[-1]["step"])
+        if self.tensorboard is None:
+            self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        for name, value in self.rows[-1].items():
+            self.tensorboard.add_scalar(name, value, step)
+        self.tensorboard.flush()
+
+    def close(self) -> None:
+        """Let go of TensorBoard's file."""
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+            self.tensorboard = None
 
 
 def _has(row: Row, name: str) -> bool:

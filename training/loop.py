@@ -16,8 +16,8 @@ from . import optimise
 from .checkpoints import Checkpoints
 from .device import PendingScalar
 from .history import History
+from .optimise import Schedule, learning_rate, side
 from .recipe import Recipe
-from .schedule import Schedule, learning_rate, side
 from .state import write_state
 from .task import Part, TrainingTask
 from .winograd import train_fast, use_winograd
@@ -52,9 +52,9 @@ class _Losses:
 
     def add(self, loss: Tensor) -> None:
         """Take the next step's loss, and look at the one before."""
-        told = PendingScalar(loss)
+        latest = PendingScalar(loss)
         self._look()
-        self._latest = told
+        self._latest = latest
 
     def mean(self) -> float:
         """The mean of all, the latest among them."""
@@ -157,9 +157,12 @@ class Loop:
     def run(self) -> None:
         """Train from where the run is to the end of its schedule."""
         if self.epoch == 0:
-            self.save()  # before the first step: a full disk is told now, and a budget is kept
-        while self.step < self.schedule.steps:
-            self._epoch()
+            self.save()  # before the first step: a full disk is reported now, and a budget is kept
+        try:
+            while self.step < self.schedule.steps:
+                self._epoch()
+        finally:
+            self.history.close()
 
     def _epoch(self) -> None:
         began = time.monotonic()
@@ -235,9 +238,9 @@ class Loop:
         self.checkpoints.keep(self.ema, self.schedule.epochs, self.history)
         self.history.write(self.output)
         self.save()
-        told = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        reported = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         self.say(
-            f"epoch {self.epoch}/{self.schedule.epochs}: loss {loss:.4f}, {told or 'no score'} "
+            f"epoch {self.epoch}/{self.schedule.epochs}: loss {loss:.4f}, {reported or 'no score'} "
             f"({images / seconds:.1f} images/s, {seconds:.0f} s)"
         )
 

@@ -1,6 +1,5 @@
 """Training images with a class in their names, decoded once and held in memory as uint8."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,13 +11,12 @@ from torch import Tensor
 
 from ..core.errors import InputError
 from ..core.records import UInt8
+from ..evaluation.truth import class_in_name
 from ..models.classifiers import CLASSES
 from ..pipeline.decode import crop
 from ..pipeline.formats import SUFFIXES
-from .pixels import listing, read_pixels
-from .source import fingerprint, hold_out
+from .source import fingerprint, hold_out, listing, read_pixels
 
-_NAME = re.compile(r"(\d+)_.+")
 ODD_SIDE = 64
 """The side, in pixels, that images of differing sizes are kept at to train on, if not larger."""
 
@@ -97,10 +95,10 @@ def _is_image(path: Path) -> bool:
 
 def _labels(folder: Path, paths: list[Path]) -> list[int]:
     """The classes that the names begin with."""
-    matches = [_NAME.match(path.name) for path in paths]
-    labels = [int(match[1]) if match else -1 for match in matches]
-    wrong = [p.name for p, label in zip(paths, labels, strict=True) if not 0 <= label < CLASSES]
-    if wrong:
+    found = [class_in_name(path.name) for path in paths]
+    labels = [label for label in found if label is not None]
+    if len(labels) < len(paths):
+        wrong = [path.name for path, label in zip(paths, found, strict=True) if label is None]
         raise InputError(
             f"{folder}: {len(wrong)} names do not begin with a class, 0 to {CLASSES - 1}, as in "
             f"12_0450.png: {listing(wrong)}"

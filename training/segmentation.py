@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from ..core.preprocessing import Preprocessing
+from ..core.preprocessing import Preprocessing, normalise
 from ..evaluation.metrics import count_pixels, land_scores, mean, pixel_accuracy
 from ..pipeline.masks import NAMES, UNKNOWN
 from ..pipeline.tiles import evened, segment_image
 from . import augment
 from .device import to_device
-from .task import Part, digests_of, normalise
+from .task import Part, digests_of
 from .tiles import IGNORED, Tiles, mask_name
 
 _TINY = 1e-12

@@ -50,12 +50,12 @@ def make_soup(paths: Sequence[Path], output: Path) -> Checkpoint:
 
 
 def _ingredient(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a soup tells of a checkpoint in it; of one that is a soup, its ingredients too."""
-    told = {"digest": checkpoint.digest, "recipe": checkpoint.metadata.get("recipe", "")}
+    """What a soup says of a checkpoint in it; of one that is a soup, its ingredients too."""
+    about = {"digest": checkpoint.digest, "recipe": checkpoint.metadata.get("recipe", "")}
     if text := checkpoint.metadata.get("ingredients"):
         with suppress(ValueError, RecursionError):  # another program's word for something else
-            return told | {"ingredients": json.loads(text)}
-    return told
+            return about | {"ingredients": json.loads(text)}
+    return about
 
 
 def _mean(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

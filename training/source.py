@@ -1,4 +1,7 @@
-"""Where the training and the validation images are, and what makes a file name theirs."""
+"""The training and the validation images as files: where they are, which are held out, pixels.
+
+What cannot be read is an error here, not a rejection.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import InputError
+from ..core.records import UInt8
+from ..pipeline.decode import decode_rgb
+from ..pipeline.limits import Reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +74,20 @@ def hold_out(images: int, count: int) -> tuple[list[int], list[int]]:
         raise InputError(f"--holdout {count}: there are {images} training images; hold out fewer")
     order = torch.randperm(images, generator=torch.Generator().manual_seed(1234)).tolist()
     return sorted(order[count:]), sorted(order[:count])
+
+
+def read_pixels(path: Path) -> UInt8:
+    """An image as uint8 (H, W, 3) RGB. Raises InputError where it cannot be decoded."""
+    try:
+        return decode_rgb(path)
+    except Reject as reject:
+        raise InputError(
+            f"{path} cannot be read ({reject.reason}: {reject.detail}): repair it, or take it out "
+            "of the training images"
+        ) from reject
+
+
+def listing(names: Sequence[str], most: int = 3) -> str:
+    """The first few names and how many more there are, for an error's text."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

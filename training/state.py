@@ -2,40 +2,15 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..core.durable import replacing, sync_folders, write_bytes
 from ..core.errors import EnvironmentFault, InputError, Refused
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` make a file, and put it at ``path`` durably: the old one, or all of the new.
-
-    Raises EnvironmentFault for a full disk; what lay at ``path`` is kept.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except (OSError, RuntimeError) as error:
-        # torch's and safetensors' writers say a full disk as a RuntimeError or one of their own.
-        raise EnvironmentFault(
-            f"{path} cannot be written ({error}); the state of the last epoch is kept: make room "
-            "and give the same command again to resume"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -61,14 +36,27 @@ def hold(output: Path) -> Iterator[None]:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Write the state (tensors, numbers, strings, and lists and dicts of these)."""
-    replace_file(path, lambda temporary: torch.save(state, temporary))
+    """Write the state (tensors, numbers, strings, and lists and dicts of these).
+
+    Raises EnvironmentFault for a full disk; what lay at ``path`` is kept.
+    """
+    with replacing(path) as temporary:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch's writer says a full disk so
+            raise EnvironmentFault(
+                f"{path} cannot be written ({error}); the state of the last epoch is kept: make "
+                "room and give the same command again to resume"
+            ) from error
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+    sync_folders([path.parent])
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:
     """Write a list of files' names, a line each."""
     content = "".join(f"{name}\n" for name in names).encode(errors="surrogateescape")
-    replace_file(path, lambda temporary: temporary.write_bytes(content))
+    write_bytes(path, [content])
 
 
 def read_state(path: Path) -> dict[str, Any] | None:

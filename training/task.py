@@ -3,11 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-import torch
 from torch import Generator, Tensor, nn
-
-from ..core.preprocessing import Preprocessing
-from .device import to_device
 
 Part = Literal["held-out", "validation"]
 
@@ -61,12 +57,3 @@ def digests_of(train: _Images, held_out: _Images, validation: _Images | None) ->
     if validation is not None and not len(held_out):
         found["validation images"] = validation.digest
     return found
-
-
-def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Pixels (N, 3, H, W), 0 to 255, as float32 less the mean, over the deviation."""
-    mean, std = (
-        to_device(torch.tensor(values).view(1, 3, 1, 1), images.device)
-        for values in (preprocessing.mean, preprocessing.std)
-    )
-    return (images.float() / 255 - mean) / std

@@ -11,8 +11,7 @@ from ..core.errors import InputError
 from ..pipeline.formats import SUFFIXES
 from ..pipeline.masks import FOREIGN, NAMES, UNKNOWN, read_mask
 from .device import has_room_for
-from .pixels import listing, read_pixels
-from .source import fingerprint, hold_out
+from .source import fingerprint, hold_out, listing, read_pixels
 
 IGNORED = 255
 FEW = 0.001

@@ -18,9 +18,9 @@ from .budget import fit_schedule
 from .checkpoints import BEST, HELD_OUT, STAGES, Checkpoints
 from .classification import ClassificationTask, Teacher
 from .loop import Loop, require_same_run
+from .optimise import plan
 from .photos import ODD_SIDE, load_photos
 from .recipe import Recipe
-from .schedule import plan
 from .segmentation import SegmentationTask, balanced_weights
 from .source import Source, find_source
 from .state import hold, read_state, write_names

@@ -2,8 +2,9 @@
 
 torch's CPU convolutions in fp32 are direct ones. Winograd's minimal filtering F(4 × 4, 3 × 3)
 (Lavin & Gray 2016) computes 4 × 4 outputs from 6 × 6 inputs with 36 multiplications instead of
-144; its transforms are three small matrices. Training layers of VGG's sizes took 0.55 to 0.75 of
-the CPU time so, on a core with AVX512 and no bf16, the results equal to 1e-5 of their range.
+144; its transforms are three small matrices. The results are equal to 1e-5 of their range. On one
+core with AVX2 and no bf16, a training step took 0.6 of the CPU time so for vgg16 (16 images of
+64 × 64), 0.83 for fcn8s (2 crops of 192 × 192), two blocks frozen in each.
 """
 
 from collections.abc import Iterable

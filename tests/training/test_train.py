@@ -79,7 +79,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 def test_a_killed_run_goes_on_to_the_same_weights(photos: Path, tmp_path: Path) -> None:
     # 6 steps an epoch: step 9 is in the middle of the second one.
     program = [sys.executable, str(Path(tiny.__file__)), str(photos), str(tmp_path / "killed")]
-    died = subprocess.run([*program, "9"], check=False, capture_output=True, timeout=50)
+    died = subprocess.run([*program, "9"], check=False, capture_output=True, timeout=110)
     assert died.returncode == -signal.SIGKILL
     assert state(tmp_path / "killed")["epoch"] == 1
     # What a kill during a write leaves: a temporary file, torn.

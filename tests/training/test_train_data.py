@@ -1,4 +1,6 @@
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 from hw1.core.errors import InputError
 from hw1.pipeline.decode import crop
 from hw1.pipeline.masks import COLOURS
+from hw1.training.history import History
 from hw1.training.photos import load_photos
 from hw1.training.source import find_source, hold_out
 from hw1.training.tiles import IGNORED, Tiles, load_tiles
@@ -268,3 +271,37 @@ def test_rare_classes_weigh_more() -> None:
     assert weights[1] / weights[0] == pytest.approx(float((shares[0] / shares[1]).sqrt()))
     assert (weights[:2] * shares).sum() == pytest.approx(1)
     assert not weights[2:].any()
+
+
+def test_tensorboard_gets_one_file_a_run_and_a_resumed_one_hides_what_it_does_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    steps: list[int] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, *, purge_step: int) -> None:
+            opened.append(purge_step)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            steps.append(step)
+
+        def flush(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.__dict__["SummaryWriter"] = SummaryWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    history = History()
+    for epoch in (1, 2, 3):
+        history.add({"epoch": epoch, "step": 10 * epoch})
+        history.write(tmp_path)
+    history.close()
+    assert opened == [10]
+    assert steps == [10, 10, 20, 20, 30, 30]
+    resumed = History(history.rows[:2])
+    resumed.add({"epoch": 3, "step": 30})
+    resumed.write(tmp_path)
+    assert opened == [10, 30]
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,step\n1,10\n2,20\n3,30\n"

@@ -24,7 +24,7 @@ from hw1.models.registry import build
 from hw1.training import augment, grow, initial
 from hw1.training.device import PendingScalar, has_room_for
 from hw1.training.history import History
-from hw1.training.schedule import Schedule, fit, learning_rate, plan, side
+from hw1.training.optimise import Schedule, fit, learning_rate, plan, side
 from hw1.training.winograd import train_fast, use_winograd
 
 
