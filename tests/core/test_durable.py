@@ -1,0 +1,43 @@
+"""Files that are whole or not there."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hw1.core.durable import write_bytes
+
+
+def test_a_temporary_file_lies_in_the_scratch_folder(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+
+    def chunks() -> Iterator[bytes]:
+        yield b"a"
+        assert [path.name for path in tmp_path.iterdir()] == ["scratch"]
+        assert len(list((tmp_path / "scratch").iterdir())) == 1
+        yield b"b"
+
+    write_bytes(tmp_path / "whole", chunks(), scratch=tmp_path / "scratch")
+    assert (tmp_path / "whole").read_bytes() == b"ab"
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_file_is_written_where_nothing_can_be_moved_from_the_scratch_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As between two volumes of a container that lie on one disk, of one number."""
+    (tmp_path / "scratch").mkdir()
+    for name in ("rename", "replace"):
+        move = getattr(os, name)
+
+        def within(old: Path, new: Path, move: Callable[..., None] = move) -> None:
+            if old.parent != new.parent:
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            move(old, new)
+
+        monkeypatch.setattr(os, name, within)
+    write_bytes(tmp_path / "whole", [b"ab"], scratch=tmp_path / "scratch")
+    assert (tmp_path / "whole").read_bytes() == b"ab"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["scratch", "whole"]

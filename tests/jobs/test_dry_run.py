@@ -1,0 +1,31 @@
+"""What a job would do."""
+
+from pathlib import Path
+
+import pytest
+
+from fakes import FakeClassifyJob
+from hw1.jobs.dry_run import dry_run
+from tiny_jobs import run, spec_of
+
+
+def test_a_dry_run_says_what_it_would_be_refused_for(images: Path) -> None:
+    def problems(**changes: object) -> tuple[str, ...]:
+        return dry_run(FakeClassifyJob.of(spec_of(images, **changes))).problems
+
+    scores = images.parent / "mine.parquet"
+    scores.write_bytes(b"mine")
+    run(spec_of(images))
+    assert problems() == ()
+    assert "top_k 1, now 3" in problems(top_k=3)[0]
+    assert problems(top_k=3, overwrite=True) == ()
+    assert "mine.parquet exists" in problems(scores=scores, overwrite=True)[0]
+
+
+def test_a_dry_run_divides_the_cores_among_the_actors(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hw1.execution.inline.cores", lambda: 8)
+    for actors, threads in ((None, 8), (3, 2), (9, 1)):
+        job = FakeClassifyJob.of(spec_of(images, engine="ray", actors=actors))
+        assert dry_run(job).threads == threads
