@@ -108,21 +108,25 @@ def open_image(
     ``planned`` is what the file was in the plan; None: it need not be as it was. Raises Reject
     for the image's faults and EnvironmentFault for the machine's.
     """
-    data = read(path, planned)
+    return open_bytes(read(path, planned), path.name, reading)
+
+
+def open_bytes(data: bytes, name: str, reading: TiffReading = DEFAULT) -> Picture:
+    """Read an image's header in a file's bytes. Raises Reject for the image's faults."""
     known = format_of(data[:HEAD_BYTES])
-    if known is None and (kind := unread_kind(data[:HEAD_BYTES], suffix_of(path.name))):
+    if known is None and (kind := unread_kind(data[:HEAD_BYTES], suffix_of(name))):
         raise Reject("unsupported", f"{kind}: not read; convert it to PNG, JPEG or TIFF")
     with _image_faults(known):
-        picture = Picture(data, _opened(path, data, known, reading))
+        picture = Picture(data, _opened(name, data, known, reading))
         check_size(*picture.size)
         return picture
 
 
 def _opened(
-    path: Path, data: bytes, known: str | None, reading: TiffReading
+    name: str, data: bytes, known: str | None, reading: TiffReading
 ) -> "Image.Image | Tiff":
     if known == _TIFF:
-        return _opened_tiff(path, data, reading)
+        return _opened_tiff(name, data, reading)
     if known == _JPEG:
         return _pillow(picture_of_jpeg(data))
     if known != _PNG:
@@ -133,8 +137,8 @@ def _opened(
         return _pillow(picture_of_png(data))
 
 
-def _opened_tiff(path: Path, data: bytes, reading: TiffReading) -> "Image.Image | Tiff":
-    suffix = suffix_of(path.name)
+def _opened_tiff(name: str, data: bytes, reading: TiffReading) -> "Image.Image | Tiff":
+    suffix = suffix_of(name)
     if suffix in RAW_SUFFIXES or RAW_TIFF.match(data[:HEAD_BYTES]):
         kind = suffix[1:].upper() or "TIFF"
         raise Reject("unsupported", f"a camera's raw file ({kind}): convert it to TIFF or JPEG")
