@@ -7,7 +7,8 @@ scheduler decides what follows (the kinds of Fault):
 - *died*: the process crashed, or was stopped at its time limit. The pieces that it had are
   suspects. A suspect is done again alone, in a process that has nothing else to do; where that
   one dies too, the suspect is split in halves, down to one image. An image that twice ended a
-  process alone, the second time a fresh one, is rejected.
+  process alone, the second time a fresh one, is rejected. That holds when another piece got through
+  the stage, or none is left: until then the machine may be to blame.
 - *lost*, *missing*: the machine is at fault (memory, a lost node, preemption). Nobody is a
   suspect; the piece is done again after a pause, with fewer in flight.
 - *raised*: an EnvironmentFault is tried again after a pause; anything else is raised as it is.
@@ -60,7 +61,8 @@ class Scheduler:
         self._at_most = UNBOUNDED
         self._largest = 0
         self._moved = 0.0
-        self._rejected_in_a_row: dict[Stage, int] = {"decode": 0, "predict": 0}
+        # Without a success since: where they are many, none of them counts.
+        self._verdicts: dict[Stage, list[tuple[OpenShard, Written]]] = {"decode": [], "predict": []}
 
     def run(self, shards: Iterable[Shard]) -> None:
         """Take every shard through; returns when the last is committed.
@@ -76,6 +78,10 @@ class Scheduler:
             while self._room() and (shard := next(source, None)) is not None:
                 self._open += 1
                 self._items.append(WorkItem(OpenShard(shard, self._backend.clock()), shard))
+                self._start_items()
+            if not self._items and all(call.item is None for call in self._calls.values()):
+                for stage in self._verdicts:
+                    self._confirm(stage)
                 self._start_items()
             if not self._open:
                 return
@@ -130,7 +136,9 @@ class Scheduler:
 
     def _room(self) -> bool:
         """Whether another shard may be begun."""
-        return self._open < min(self._at_most, self._backend.room().shards) and self._decodable()
+        waiting = {id(shard) for verdicts in self._verdicts.values() for shard, _ in verdicts}
+        begun = self._open - len(waiting)
+        return begun < min(self._at_most, self._backend.room().shards) and self._decodable()
 
     def _decodable(self) -> bool:
         """Whether another piece may be decoded: its bytes, guessed by the largest, must fit."""
@@ -206,11 +214,18 @@ class Scheduler:
 
     def _advance(self, item: WorkItem, stage: Stage, data: object) -> None:
         """A stage succeeded: it is above suspicion, and so is the machine."""
-        self._rejected_in_a_row[item.stage] = 0
+        self._confirm(item.stage)
         if item.alone:
             item.suspect, item.deaths = None, 0
         item.stage, item.data = stage, data
         self._items.append(item)
+
+    def _confirm(self, stage: Stage) -> None:
+        """Enter the images that were rejected in a stage: the machine is not to blame."""
+        if verdicts := self._verdicts.get(stage):
+            self._verdicts[stage] = []
+            for shard, written in verdicts:
+                self._written(shard, written)
 
     def _written(self, shard: OpenShard, written: Written) -> None:
         shard.written.append(written)
@@ -273,13 +288,13 @@ class Scheduler:
             detail = f"took more than {limit:g} s, twice, alone, to {item.stage}"
         else:
             detail = f"ended its process, twice, alone, in {item.stage}"
-        self._rejected_in_a_row[item.stage] += 1
-        if self._rejected_in_a_row[item.stage] >= VERDICTS:
+        image = item.piece.images[0].image_id
+        written = Written(item.piece, (), (Rejection(image, reason, detail),))
+        self._verdicts[item.stage].append((item.open, written))
+        if len(self._verdicts[item.stage]) >= VERDICTS:
             raise EnvironmentFault(
                 f"the last {VERDICTS} images, one after the other, each {detail}: that is this "
                 "machine's fault rather than theirs. Check it, then give the same command; if it "
                 "is theirs after all, move them away first: they are then rejected as gone."
             )
-        image = item.piece.images[0].image_id
         self._status(f"{image}: {reason}, {detail}")
-        self._written(item.open, Written(item.piece, (), (Rejection(image, reason, detail),)))

@@ -391,6 +391,26 @@ def test_a_machine_that_ends_every_process_is_not_the_images_fault() -> None:
         run(Simulation(crash={"predict": everything}), [50, 50])
 
 
+@pytest.mark.parametrize("stage", ["decode", "predict"])
+@pytest.mark.parametrize("size", [1, 4, 50])
+def test_no_image_stays_rejected_where_the_machine_is_to_blame(stage: Stage, size: int) -> None:
+    done: list[Committed] = []
+    simulation = Simulation(crash={stage: {str(k) for k in range(20, 100)}})
+    scheduler = Scheduler(simulation, Policy(timeout=100), done.append, lambda _: None)
+    with pytest.raises(EnvironmentFault, match=f"last {VERDICTS} images"):
+        scheduler.run(shards([size] * (100 // size)))
+    assert rejected(done) == {}
+    assert sum(c.images for c in done) <= 20
+
+
+@pytest.mark.parametrize("size", [1, 3, 30])
+def test_fewer_at_the_end_are_rejected(size: int) -> None:
+    last = {str(k) for k in range(30 - VERDICTS + 1, 30)}
+    for stage in ("decode", "predict"):
+        done = run(Simulation(crash={stage: last}), [size] * (30 // size))
+        assert rejected(done) == dict.fromkeys(last, "crashed")
+
+
 def test_what_is_wrong_is_said() -> None:
     messages: list[str] = []
     simulation = Simulation(crash={"predict": {"5"}}, upsets=[Fault("lost", "no memory")])
