@@ -20,6 +20,11 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 CGROUP = Path("/sys/fs/cgroup")
 
+
+class ProfileUnmet(EnvironmentFault):
+    """This machine would give other bytes than the job's numerics profile promises."""
+
+
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
@@ -87,7 +92,7 @@ def detect(device: Device, precision: Precision, batch_size: int, threads: int) 
 
 
 def require(profile: Profile) -> None:
-    """Raise EnvironmentFault where this machine would not give the profile's bytes."""
+    """Raise ProfileUnmet where this machine would not give the profile's bytes."""
     here = detect(profile.device, profile.precision, profile.batch_size, profile.threads)
     unmet = [
         f"{field.name} {getattr(profile, field.name)!r}, here {getattr(here, field.name)!r}"
@@ -95,7 +100,7 @@ def require(profile: Profile) -> None:
         if getattr(profile, field.name) != getattr(here, field.name)
     ]
     if unmet:
-        raise EnvironmentFault(
+        raise ProfileUnmet(
             f"this machine ({platform.node()}) cannot meet the job's numerics profile: "
             f"{'; '.join(unmet)}. Run it where they are equal, or start again with --overwrite"
         )

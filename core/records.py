@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
@@ -149,6 +150,17 @@ class Work(Protocol):
 
     The engine calls these in order, each perhaps in another process, on another machine.
     """
+
+    @property
+    def root(self) -> Path:
+        """The folder that the images' names are relative to."""
+
+    @property
+    def job(self) -> Path:
+        """The job's folder, where the parts are written."""
+
+    def sample(self) -> Decoded:
+        """A made-up piece, always the same, that shows whether two predictors are alike."""
 
     def decode(self, piece: Shard) -> Decoded:
         """Read and decode the piece's images, or its beginning where memory bounds it.

@@ -84,6 +84,9 @@ class ActorPool:
         if fault.kind == "raised" and not isinstance(fault.error, EnvironmentFault):
             assert fault.error is not None
             raise fault.error
+        if fault.kind == "unfit":
+            self.replace(actor)
+            return
         slot = self._slot(actor)
         slot.failures += 1
         slot.fault = fault.error or EnvironmentFault(

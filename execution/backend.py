@@ -15,10 +15,10 @@ class Fault:
 
     ``died``: its process died, perhaps of its input. ``lost``: its process is gone by the
     machine's fault. ``missing``: its input is gone, its process is well. ``raised``: the work
-    raised ``error``.
+    raised ``error``. ``unfit``: of an actor that starts, its machine may not work for this run.
     """
 
-    kind: Literal["died", "lost", "missing", "raised"]
+    kind: Literal["died", "lost", "missing", "raised", "unfit"]
     detail: str
     error: BaseException | None = None
 

@@ -119,6 +119,23 @@ class Placement:
             default=None,
         )
 
+    def spread(self, taken: Iterable[str | None]) -> str | None:
+        """The machine for the next task: the one with the fewest a processor."""
+        there = Counter(taken)
+        return min(
+            ((there[n["NodeID"]] / n["Resources"]["CPU"], n["NodeID"]) for n in self._machines()),
+            default=(0.0, None),
+        )[1]
+
+    def names(self) -> list[str]:
+        """The machines that there are, those without processors too."""
+        self._machines()
+        return [node["NodeID"] for node in self._found]
+
+    def look_again(self) -> None:
+        """Forget what was found: it has changed."""
+        self._found, self._looked = list(self._nodes()), time.monotonic()
+
     def avoid(self, machine: str) -> None:
         """Prefer others for a while: a process failed to start there. It may be about to leave."""
         self._avoided[machine] = time.monotonic()

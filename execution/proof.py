@@ -19,7 +19,6 @@ from uuid import uuid4
 from .. import __version__
 from ..core.durable import TEMPORARY, storage
 from ..core.records import Planned
-from ..pipeline.decode import crop, open_bytes
 
 PACKAGES: Final = ("pillow", "numpy", "tifffile", "imagecodecs")
 """What decodes. What predicts is in the numerics profile, which each predictor has to meet."""
@@ -143,6 +142,8 @@ def _version(package: str) -> str:
 
 def _pixels() -> str:
     """The digest of the samples' pixels, whole and in each size."""
+    from ..pipeline.decode import crop, open_bytes  # here: processes that predict need it not
+
     digest = hashlib.sha256()
     for name, text in _SAMPLES.items():
         picture = open_bytes(zlib.decompress(base64.b64decode(text)), name).rgb()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -21,28 +22,59 @@ from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..core.errors import EnvironmentFault, Hw1Error, InputError
+from ..core.numerics import ProfileUnmet
 from ..core.records import Committed, Shard, Work, Written
 from . import local_ray as local
 from . import ray_health as health
 from . import worker
 from .actor_pool import SLOW
 from .backend import DecodedData, Fault, Outcome, Policy, PredictedData, Ready, Room, Stage
+from .machines import Machines
 from .placement import Node, Placement, RayOptions, Resources
-from .scheduler import Scheduler
+from .proof import Proof, Sight, differences, prove, sight
+from .scheduler import TICK, Scheduler
 from .signals import kept_interrupt, uninterrupted
 
 __all__ = ["RayEngine", "RayOptions", "Resources"]
 
 # Any: what Ray's decorators make of these has types of its own, which differ by version.
-_DECODE: Any = ray.remote(max_retries=0, num_returns=2, scheduling_strategy="SPREAD")(worker.decode)
+_SHOW: Any = ray.remote(max_retries=0, num_cpus=0)(worker.show)
+_OOM_KILLS: Any = ray.remote(max_retries=0, num_cpus=0)(health.oom_kills)
+_DECODE: Any = ray.remote(max_retries=0, num_returns=2)(worker.decode)
 _WRITE: Any = ray.remote(max_retries=0)(worker.write)
 _COMMIT: Any = ray.remote(max_retries=0)(worker.commit)
-_ACTOR: Any = ray.remote(max_restarts=0, max_task_retries=0)(worker.ActorProcess)
 
 T = TypeVar("T")
 
-_Small = tuple[int, int] | Written | Committed | None
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A predictor is ready, on a machine: the digest of its sample, or why it can't be."""
+
+    machine: str
+    sample: str = ""
+    unfit: Exception | None = None
+
+
+class _Process(worker.ActorProcess):
+    """An actor's process, which knows its machine."""
+
+    def start(self, pickled: bytes, compare: bool) -> _Loaded:
+        """Load, if this machine can."""
+        machine = ray.get_runtime_context().get_node_id()
+        try:
+            return _Loaded(machine, self.load(pickled, compare))
+        except (ProfileUnmet, InputError, ImportError) as error:
+            return _Loaded(machine, unfit=error)
+
+
+_ACTOR: Any = ray.remote(max_restarts=0, max_task_retries=0)(_Process)
+
+_Small = tuple[int, int] | _Loaded | Written | Committed | None
 """What the driver reads of a call's result: of decode, how far it got and its bytes."""
+
+_Large = tuple[object, str | None]
+"""What it need not read: where that lies in the store, and the machine that made it."""
 
 MISSING = (
     exceptions.ObjectLostError,
@@ -68,6 +100,9 @@ HEARTBEAT = 5.0
 
 PROBED = 3
 """Processes that are asked what they can do before a job is given up: a machine may just leave."""
+
+ANSWER = 10.0
+"""Seconds that a machine has to say how often its memory ran out."""
 
 NODE_DIED = "its node has died"
 """What an ActorDiedError says where the machine went with the actor; it has no field for that."""
@@ -187,13 +222,17 @@ class RayEngine:
         EnvironmentFault where the cluster keeps failing, and whatever else the work raises.
         """
         self._require_device()
-        placement = Placement(self.options, _nodes)
+        source = iter(shards)
+        if (first := next(source, None)) is None:
+            return
         policy = Policy(self.options.timeout, self.options.tries, self.options.pause)
-        backend = _RayBackend(placement, work, self._spares)
-        try:
-            Scheduler(backend, policy, commit, self._status).run(shards)
-        finally:
-            backend.close()
+        with sight(work.root, first.images, [work.job]) as seen:
+            backend = _RayBackend(self.options, work, self._spares, seen, self._status)
+            try:
+                backend.await_machine()
+                Scheduler(backend, policy, commit, self._status).run(chain([first], source))
+            finally:
+                backend.close()
 
     def _require_device(self) -> None:
         if self.options.device == "cuda" and not self.resources().gpus:
@@ -292,6 +331,7 @@ def _place(stage: Stage, placement: Placement, placed: Iterable[_Placed]) -> _Pl
     home = None
     if stage == "predict" and (gpus := placement.gpus()):
         options["num_gpus"] = gpus
+        options["label_selector"] = {"ray.io/node-id": f"in({','.join(placement.names())})"}
     elif home := placement.home(p.home for p in placed):
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(home, soft=False)
     return _Placed(_ACTOR.options(**options).remote(placement.threads()), home)
@@ -303,27 +343,82 @@ class _RayBackend:
     The large one beside it, pixels or masks, stays in the object store.
     """
 
-    def __init__(self, placement: Placement, work: Work, spares: list[_Placed]):
+    def __init__(
+        self,
+        options: RayOptions,
+        work: Work,
+        spares: list[_Placed],
+        seen: Sight,
+        status: Callable[[str], None],
+    ):
         dumps: Any = cloudpickle.dumps  # untyped
-        self._placement = placement
+        self._machines = Machines(_nodes, self._ask, status)
+        self._placement = Placement(options, self._machines.usable)
+        self._in_cluster = options.address is not None
+        self._status = status
         self._work = ray.put(dumps(work))
         self._spares = spares
+        self._seen = seen
+        self._sample = ""
         self._actors: dict[Hashable, _Placed] = {}
         self._large: dict[Hashable, object] = {}
-        self._starting: dict[Hashable, str | None] = {}
-        self._oom_kills = health.oom_kills()
+        self._starting: dict[Hashable, Hashable] = {}
+        self._where: dict[Hashable, str | None] = {}
+        self._oom_kills: dict[str | None, int] = {}
         self._looked = 0.0
         self._head_seen = self.clock()
 
+    def await_machine(self) -> None:
+        """Return when a machine has proved itself; others may do so later."""
+        self._machines.usable()
+        self._expected = prove(self._seen)
+        since = self.clock()
+        while not self._machines.usable():
+            self._require_ray()
+            if not (asked := self._machines.asked):
+                time.sleep(TICK)
+            for call in ray.wait(asked, timeout=TICK)[0] if asked else ():
+                self._prove(call)
+            if self.clock() - since > SLOW:
+                since = self.clock()
+                self._status("no machine has shown yet what it is: it waits for one to answer")
+
+    def _ask(self, machine: str) -> Hashable:
+        call: Hashable = _SHOW.options(**_at(machine)).remote(self._seen)
+        return call
+
+    def _prove(self, call: Hashable) -> None:
+        """Compare what a machine showed with this one."""
+        get: Any = ray.get  # typed for references alone
+        found: Proof
+        try:
+            found, kills = get(call)
+        except exceptions.RayTaskError as error:
+            self._machines.answered(call, str(error).strip().splitlines()[-1])
+        except exceptions.RayError as error:
+            self._machines.ended(call, _first_line(error))
+        else:
+            self._oom_kills[self._machines.asked_of(call)] = kills
+            if differences(self._expected, found):  # images may have changed since
+                self._expected = prove(self._seen)
+            self._machines.answered(call, differences(self._expected, found))
+        self._placement.look_again()
+
     def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
-        if stage == "predict" and self._spares:
-            placed = self._spares.pop()
+        fit = (s for s in self._spares if not s.home or self._machines.is_proven(s.home))
+        if stage == "predict" and (spare := next(fit, None)):
+            self._spares.remove(spare)
+            placed = spare
         else:
             placed = _place(stage, self._placement, self._actors.values())
         self._actors[placed.actor] = placed
-        ready = placed.actor.load if stage == "predict" else placed.actor.prepare
-        call: Hashable = ready.remote(self._work)
-        self._starting[call] = placed.home
+        call: Hashable
+        if stage == "predict":
+            call = placed.actor.start.remote(self._work, self._in_cluster)
+        else:
+            call = placed.actor.prepare.remote(self._work)
+        self._starting[call] = placed.actor
+        self._where[call] = placed.home
         return placed.actor, call
 
     def stop(self, actor: Hashable) -> None:
@@ -337,33 +432,45 @@ class _RayBackend:
             self.stop(key)
 
     def decode(self, piece: Shard, limit: float | None, actor: Hashable | None) -> Hashable:
-        call = _DECODE
         if actor is not None:
             call = self._actors[actor].actor.decode.options(num_returns=2)
-        return self._pair(call.remote(self._work, piece, limit))
+            return self._pair(call.remote(self._work, piece, limit), self._actors[actor].home)
+        machine = self._placement.spread(self._where.values())
+        call = _DECODE.options(**_at(machine))
+        return self._pair(call.remote(self._work, piece, limit), machine)
 
-    def predict(self, data: object, limit: float | None, actor: Hashable) -> Hashable:
+    def predict(self, data: Any, limit: float | None, actor: Hashable) -> Hashable:
         call = self._actors[actor].actor.predict.options(num_returns=2)
-        return self._pair(call.remote(data, limit))
+        return self._pair(call.remote(data[0], limit), self._actors[actor].home)
 
-    def write(self, data: object, shard: Shard | None, seconds: float) -> Hashable:
-        call: Hashable = _WRITE.remote(self._work, data, shard, seconds)
-        return call
+    def write(self, data: Any, shard: Shard | None, seconds: float) -> Hashable:
+        pixels, machine = data
+        return self._task(_WRITE, machine, self._work, pixels, shard, seconds)
 
     def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Hashable:
-        call: Hashable = _COMMIT.remote(self._work, shard, pieces, seconds)
+        return self._task(_COMMIT, None, self._work, shard, pieces, seconds)
+
+    def _task(self, function: Any, machine: str | None, *arguments: object) -> Hashable:
+        """Call a function on the machine, or on any that proved itself."""
+        if machine is None or not self._machines.is_proven(machine):
+            machine = self._placement.spread(self._where.values())
+        call: Hashable = function.options(**_at(machine)).remote(*arguments)
+        self._where[call] = machine
         return call
 
     def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Outcome]]:
-        if not calls:
+        asked = self._machines.asked
+        if not calls and not asked:
             time.sleep(timeout)
             return []
         self._require_ray()
-        ready, rest = ray.wait(list(calls), timeout=timeout, fetch_local=False)
+        ready, rest = ray.wait([*calls, *asked], timeout=timeout, fetch_local=False)
         if ready and rest:
             more, _ = ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)
             ready += more
-        return [(call, self._settled(call)) for call in ready]
+        for call in set(ready) & set(asked):
+            self._prove(call)
+        return [(call, self._settled(call)) for call in ready if call not in asked]
 
     def _require_ray(self) -> None:
         """Raise EnvironmentFault where Ray died: it will end this process without a word."""
@@ -389,35 +496,59 @@ class _RayBackend:
     def clock(self) -> float:
         return time.monotonic()
 
-    def _pair(self, results: tuple[Hashable, object]) -> Hashable:
+    def _pair(self, results: tuple[Hashable, object], machine: str | None) -> Hashable:
         small, self._large[small] = results
+        self._where[small] = machine
         return small
 
     def _settled(self, call: Hashable) -> Outcome:
-        home = self._starting.pop(call, None)
-        outcome = self._outcome(call)
-        if home and isinstance(outcome, Fault):
-            self._placement.avoid(home)
+        machine = self._where.pop(call, None)
+        outcome = self._outcome(call, machine)
+        actor = self._starting.pop(call, None)
+        if actor is not None and machine and isinstance(outcome, Fault):
+            self._placement.avoid(machine)
         return outcome
 
-    def _outcome(self, call: Hashable) -> Outcome:
+    def _outcome(self, call: Hashable, machine: str | None) -> Outcome:
         large = self._large.pop(call, None)
         get: Any = ray.get  # typed for references alone
         try:
             small: _Small = get(call)
         except exceptions.RayTaskError as error:
             cause = error.cause
-            return self._fault(cause) if isinstance(cause, MACHINE) else _raised(error)
+            return self._fault(cause, machine) if isinstance(cause, MACHINE) else _raised(error)
         except exceptions.RayError as error:
-            return self._fault(error)
+            return self._fault(error, machine)
         if isinstance(small, Written | Committed):
             return small
+        if isinstance(small, _Loaded):
+            return self._loaded(small, self._starting[call])
         if small is None:
-            return Ready() if large is None else PredictedData(large)
+            return Ready() if large is None else PredictedData((large, machine))
         stop, size = small
-        return DecodedData(stop, size, large)
+        return DecodedData(stop, size, (large, machine))
 
-    def _fault(self, error: exceptions.RayError) -> Fault:
+    def _loaded(self, found: _Loaded, actor: Hashable) -> Outcome:
+        """Whether a predictor's machine proved itself, and its sample is as the first one's."""
+        if actor in self._actors:  # of a GPU's, Ray chose the machine
+            self._actors[actor] = replace(self._actors[actor], home=found.machine)
+        if found.unfit is not None:
+            reason = _first_line(found.unfit)
+            if isinstance(found.unfit, ImportError):
+                reason = f"{type(found.unfit).__name__}: {reason}"
+            self._leave_out(found.machine, reason, found.unfit)
+        elif self._sample and found.sample != self._sample:
+            self._leave_out(found.machine, "it predicts other bytes than the first that did")
+        elif self._machines.is_proven(found.machine):
+            self._sample = found.sample
+            return Ready()
+        return Fault("unfit", "its machine is left out, or has not proved itself")
+
+    def _leave_out(self, machine: str, reason: str, fault: Exception | None = None) -> None:
+        self._machines.leave_out(machine, reason, fault)
+        self._placement.look_again()
+
+    def _fault(self, error: exceptions.RayError, machine: str | None) -> Fault:
         """Who is at fault where Ray, not the work, says that something failed."""
         if isinstance(error, MISSING):
             return Fault("missing", f"{type(error).__name__}: {_first_line(error)}")
@@ -427,10 +558,31 @@ class _RayBackend:
             return Fault("lost", _first_line(error))
         if NODE_DIED in str(error) or getattr(error, "preempted", False):
             return Fault("lost", "its machine was lost")
-        kills, self._oom_kills = self._oom_kills, health.oom_kills()
-        if self._oom_kills > kills:
+        if self._memory_ran_out(machine):
             return Fault("lost", "the kernel ended a process, since memory ran out")
         return Fault("died", "its process ended unexpectedly")
+
+    def _memory_ran_out(self, machine: str | None) -> bool:
+        """Whether the machine's kernel ended processes since it was last asked."""
+        kills: int
+        get: Any = ray.get  # typed for references alone
+        try:
+            if self._in_cluster:
+                kills = get(_OOM_KILLS.options(**_at(machine)).remote(), timeout=ANSWER)
+            else:
+                kills = health.oom_kills()
+        except exceptions.RayError:
+            return False
+        before = self._oom_kills.get(machine, kills)
+        self._oom_kills[machine] = kills
+        return kills > before
+
+
+def _at(machine: str | None) -> dict[str, Any]:
+    """The options of a task that belongs on the machine."""
+    if machine is None:
+        return {}
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(machine, soft=False)}
 
 
 def _raised(error: exceptions.RayTaskError) -> Fault:

@@ -2,6 +2,7 @@
 
 import faulthandler
 import functools
+import hashlib
 import importlib
 import os
 import pickle
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, Work, Written
+from .proof import Proof, Sight, prove
+from .ray_health import oom_kills
 
 T = TypeVar("T")
 
@@ -61,6 +64,11 @@ def commit(pickled: bytes, shard: Shard, pieces: Sequence[Written], seconds: flo
     return the_work(pickled).commit(shard, pieces, seconds)
 
 
+def show(sight: Sight) -> tuple[Proof, int]:
+    """What this machine shows of itself, and how often its kernel has run out of memory."""
+    return prove(sight), oom_kills()
+
+
 class ActorProcess:
     """The process of an actor: it predicts, or decodes suspects."""
 
@@ -78,9 +86,14 @@ class ActorProcess:
         """Call a function of the package here, where the models will be."""
         return function(*arguments)
 
-    def load(self, pickled: bytes) -> None:
-        """Get ready to predict."""
-        self._predictor = the_work(pickled).load()
+    def load(self, pickled: bytes, compare: bool) -> str:
+        """Get ready to predict; to ``compare``, the digest of a sample's prediction, else ""."""
+        work = the_work(pickled)
+        self._predictor = work.load()
+        if not compare:
+            return ""
+        arrays = self._predictor(work.sample()).arrays
+        return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
     def prepare(self, pickled: bytes) -> None:
         """Get ready to decode."""

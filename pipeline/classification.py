@@ -13,7 +13,7 @@ from ..core.records import Committed, Decoded, Float32, Predicted, Predictor, Sh
 from ..core.spec import ClassifySpec, Column
 from ..models.checkpoints import Checkpoint
 from ..models.ensemble import Ensemble
-from .decode import decode_crops
+from .decode import decode_crops, sample_of
 from .parts import CLASSES, commit_part
 from .rows import format_row
 from .views import with_mirror
@@ -47,6 +47,10 @@ class ClassifyWork:
         return decode_crops(
             piece, self.root, self.sizes, draft=self.spec.draft, reading=self.spec.tiff
         )
+
+    def sample(self) -> Decoded:
+        """A pattern, in each of the sizes: an image that nobody has."""
+        return sample_of(*((1, size, size, 3) for size in self.sizes))
 
     def load(self) -> Predictor:
         """Load the ensemble."""

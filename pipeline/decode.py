@@ -7,6 +7,7 @@ own.
 
 import io
 import logging
+import math
 import os
 import platform
 import re
@@ -236,6 +237,16 @@ def decode_photos(
         except Reject as fault:
             rejections.append(_rejection(root, planned, fault))
     return _decoded(piece, positions, tuple(photos), rejections)
+
+
+def sample_of(*shapes: tuple[int, ...]) -> Decoded:
+    """One made-up image as these arrays, patterns that never change, as if it had been decoded."""
+    piece = Shard(0, 0, (Planned("sample", 0, 0),))
+    arrays = tuple(
+        (np.arange(math.prod(shape)) * 7919 % 251).astype(np.uint8).reshape(shape)
+        for shape in shapes
+    )
+    return Decoded(piece, (0,), ("sample",), arrays, ())
 
 
 @contextmanager

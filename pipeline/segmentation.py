@@ -14,7 +14,7 @@ from ..core.durable import make_folder, sync_folders, write_bytes
 from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, UInt8, Written
 from ..core.spec import MaskFormat, SegmentSpec
 from ..models.checkpoints import Checkpoint
-from .decode import decode_photos
+from .decode import decode_photos, sample_of
 from .masks import COLOURS, colours_of
 from .names import output_name
 from .parts import commit_part
@@ -44,6 +44,10 @@ class SegmentWork:
     def decode(self, piece: Shard) -> Decoded:
         """Decode the piece's images, or those at its beginning that memory has room for."""
         return decode_photos(piece, self.root, PIECE_BYTES, reading=self.spec.tiff)
+
+    def sample(self) -> Decoded:
+        """A pattern, of a size that needs padding."""
+        return sample_of((40, 72, 3))
 
     def load(self) -> Predictor:
         """Load the segmenter."""

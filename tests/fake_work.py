@@ -44,6 +44,19 @@ class FakeWork:
     longest: int = 1 << 30
     load_error: str = ""
 
+    @property
+    def root(self) -> Path:
+        return self.folder
+
+    @property
+    def job(self) -> Path:
+        return self.folder
+
+    def sample(self) -> Decoded:
+        pixels = np.arange(4, dtype=np.uint8).reshape(1, 4)
+        piece = Shard(0, 0, (Planned("sample", 1, 1),))
+        return Decoded(piece, (0,), ("sample",), (pixels,), ())
+
     def decode(self, piece: Shard) -> Decoded:
         piece = piece.piece(piece.first, min(piece.stop, piece.first + self.longest))
         self.befall("decode", [image.image_id for image in piece.images])
