@@ -96,6 +96,11 @@ _COMMON: list[Decorator] = [
         "--max-rejected", type=Limit(), help="Stop where more images are rejected than this."
     ),
     click.option("--rejected-ok", is_flag=True, help="Exit with 0 even if images were rejected."),
+    click.option(
+        "--accept-gone",
+        is_flag=True,
+        help="Reject images that are gone with their folders, rather than wait for a remount.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
 ]
 

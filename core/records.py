@@ -156,7 +156,7 @@ class Work(Protocol):
         """The folder that the images' names are relative to."""
 
     @property
-    def job(self) -> Path:
+    def folder(self) -> Path:
         """The job's folder, where the parts are written."""
 
     def sample(self) -> Decoded:

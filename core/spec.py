@@ -27,8 +27,8 @@ class JobSpec:
 
     ``source`` is a file, a folder, a glob, ``@list.txt`` or ``@-``. ``max_rejected`` is a
     number, or a percentage of the planned images such as ``0.5%``. ``timeout`` is in seconds an
-    image. ``tta``: test-time augmentation (see ``pipeline.views``). ``bands`` and ``scale_from``:
-    see TiffReading.
+    image. ``accept_gone``: see ``jobs.storm``. ``tta``: test-time augmentation (see
+    ``pipeline.views``). ``bands`` and ``scale_from``: see TiffReading.
     """
 
     source: str
@@ -47,6 +47,7 @@ class JobSpec:
     overwrite: bool = False
     max_rejected: str | None = None
     rejected_ok: bool = False
+    accept_gone: bool = False
     tta: bool = False
     bands: tuple[int, int, int] | None = None
     scale_from: tuple[float, float] | None = None

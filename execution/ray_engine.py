@@ -226,7 +226,7 @@ class RayEngine:
         if (first := next(source, None)) is None:
             return
         policy = Policy(self.options.timeout, self.options.tries, self.options.pause)
-        with sight(work.root, first.images, [work.job]) as seen:
+        with sight(work.root, first.images, [work.folder]) as seen:
             backend = _RayBackend(self.options, work, self._spares, seen, self._status)
             try:
                 backend.await_machine()

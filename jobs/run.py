@@ -28,6 +28,7 @@ from .plan import PLAN, read_plan, shards, write_plan
 from .profile import choose_profile, recorded_profile
 from .progress import Progress, say
 from .record import VERSION, Counts, JobRecord, State
+from .storm import Storm
 
 
 def run_job(job: Job, progress: Progress) -> Summary:
@@ -189,7 +190,9 @@ def _run(
     before = sum(entry.images for entry in done.values())
     rejected = sum(entry.rejected for entry in done.values())
 
-    def commit(entry: Committed) -> None:
+    storm = Storm(folder.path, work.root, plan)
+
+    def enter(entry: Committed) -> None:
         nonlocal rejected
         ledger.append(entry)
         done[entry.shard] = entry
@@ -197,9 +200,15 @@ def _run(
         meter.advance(entry.images, entry.rejected)
         _refuse_too_many(job, folder, rejected, len(plan))
 
+    def commit(entry: Committed) -> None:
+        if job.spec.accept_gone or storm.admits(entry):
+            enter(entry)
+
     with _recorded(folder), folder.ledger() as ledger, progress.meter(len(plan), before) as meter:
         job.output.prepare()
         engine.run(work, pending, commit)
+        for entry in storm.rest():
+            enter(entry)
     return _finish(job, folder, plan, done, resumed=before)
 
 

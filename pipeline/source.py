@@ -30,7 +30,7 @@ def read(path: Path, planned: Planned | None) -> bytes:
         except OSError as error:
             if error.errno != errno.EIO:
                 raise _reading_fault(error, path) from error
-            if attempt == _TRIES - 1 and _neighbours_are_read(path):
+            if attempt == _TRIES - 1 and neighbours_are_read(path):
                 said = f"{error.strerror}, {_TRIES} times, though files beside it are read"
                 raise Reject("unreadable", said) from error
             if attempt == _TRIES - 1:
@@ -69,7 +69,7 @@ def _check(status: os.stat_result, planned: Planned | None) -> None:
         raise Reject("too_large", f"{status.st_size:,} bytes, at most {MAX_BYTES:,} are read")
 
 
-def _neighbours_are_read(path: Path) -> bool:
+def neighbours_are_read(path: Path) -> bool:
     """Whether any of some files in the same folder can be read: then the storage is there."""
     looked_at = 0
     try:

@@ -48,10 +48,6 @@ class FakeWork:
     def root(self) -> Path:
         return self.folder
 
-    @property
-    def job(self) -> Path:
-        return self.folder
-
     def sample(self) -> Decoded:
         pixels = np.arange(4, dtype=np.uint8).reshape(1, 4)
         piece = Shard(0, 0, (Planned("sample", 1, 1),))

@@ -49,7 +49,7 @@ class Brightness:
 
     def __call__(self, decoded: Decoded) -> Predicted:
         self.hook(decoded)
-        levels = decoded.arrays[0].reshape(len(decoded.positions), -1).mean(1)
+        levels = decoded.arrays[0].mean((1, 2, 3))
         scores = np.full((len(levels), 50), 0.01, np.float32)
         scores[np.arange(len(levels)), (levels // 6).astype(int)] = 0.51
         arrays = (scores, np.ones(len(levels), np.float32))
