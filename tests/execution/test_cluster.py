@@ -32,8 +32,8 @@ class Cluster:
         head = ["--head", "--port=0", "--num-cpus=0", "--include-dashboard=false"]
         self.address = self._start(*head, f"--temp-dir={folder}")
 
-    def add(self) -> None:
-        self._start(f"--address={self.address}", "--num-cpus=1")
+    def add(self, **environment: str) -> None:
+        self._start(f"--address={self.address}", "--num-cpus=1", **environment)
 
     def kill(self, node: int) -> None:
         """End all of a node's processes, as where its machine fails. Node 0 is the head."""
@@ -70,12 +70,12 @@ class Cluster:
             if process.poll() is None:
                 self.kill(node)
 
-    def _start(self, *words: str) -> str:
+    def _start(self, *words: str, **environment: str) -> str:
         """Start a node; returns the cluster's address, as a head tells it."""
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words]
         node = subprocess.Popen(
             [*command, "--disable-usage-stats"],
-            env={**os.environ, NODE: self._name(len(self._nodes))},
+            env={**os.environ, NODE: self._name(len(self._nodes)), **environment},
             start_new_session=True,  # a process group, for kill
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -154,6 +154,25 @@ def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path)
     assert signs["29.png"] == "2"
     # Actors hold no processor, and the head has none: they belong beside the others, all the same.
     assert set(signs.values()) <= {"1", "2"}
+
+
+def test_an_unlike_machine_is_left_out_and_the_others_do_the_job(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    (tmp_path / "pillow-0.0.1.dist-info").mkdir()
+    (tmp_path / "pillow-0.0.1.dist-info" / "METADATA").write_text("Name: pillow\nVersion: 0.0.1\n")
+    cluster.add(PYTHONPATH=f"{tmp_path}:{os.environ['PYTHONPATH']}")
+    cluster.add()
+    done: list[Committed] = []
+    said: list[str] = []
+    signed = {f"{k}.png": ("decode", "sign") for k in range(80)}
+    with RayEngine(RayOptions(address=cluster.address, device="cpu"), said.append) as engine:
+        engine.run(FakeWork(tmp_path, signed), shards(20, 4), done.append)
+    assert len(done) == 20
+    (line,) = (line for line in said if "left out" in line)
+    assert "it has pillow 0.0.1, not " in line
+    signs = {sign.read_text().rpartition("-")[2] for sign in tmp_path.glob("*.sign")}
+    assert signs == {"2"}
 
 
 PROGRAM = """
