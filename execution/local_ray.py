@@ -14,7 +14,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def guard(folder: Path) -> Iterator[None]:
     """
     folder = folder.resolve()  # as /proc names files
     script = """
+        trap "" TERM
         read -r _
         for process in /proc/[0-9]*; do
             if ls -l "$process/fd" 2>/dev/null | grep '^l.w' | grep -qF -e "-> $0/"; then
@@ -152,6 +153,32 @@ def lean() -> Iterator[None]:
 def no_sigterm_handler() -> Iterator[None]:
     """Keep Ray from setting a handler of SIGTERM as it starts."""
     with _replaced("ray._private.utils", "set_sigterm_handler", lambda _: None):
+        yield
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Keep SIGTERM from the processes that Ray starts meanwhile, and from theirs.
+
+    systemd and Slurm send it to all of a job's processes at once. It is for this one, which then
+    stops the others in order: by SIGKILL, for what they write is thrown away.
+    """
+
+    class Shielded(internal("ray._private.services", "ConsolePopen", subprocess.Popen)):  # type: ignore[misc]
+        def __init__(
+            self, *args: Any, preexec_fn: Callable[[], object] | None = None, **options: Any
+        ) -> None:
+            def shield() -> None:
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+                if preexec_fn is not None:
+                    preexec_fn()
+
+            super().__init__(*args, preexec_fn=shield, **options)
+
+        def terminate(self) -> None:
+            self.kill()
+
+    with _replaced("ray._private.services", "ConsolePopen", Shielded):
         yield
 
 

@@ -262,7 +262,7 @@ def _no_paths() -> JobConfig:
 def _start(folder: str, processors: int | None) -> None:
     """Start Ray here. RAY_ADDRESS and other Rays of this machine play no part."""
     try:
-        with kept_interrupt(), local.lean(), local.no_sigterm_handler():
+        with kept_interrupt(), local.lean(), local.shielded(), local.no_sigterm_handler():
             ray.init(
                 address="local",
                 num_cpus=processors,

@@ -84,13 +84,14 @@ class Cluster:
         )
         self._nodes.append(node)
         assert node.stdout is not None
-        address = ""
+        address, said = "", []
         for line in node.stdout:
+            said.append(line)
             if found := re.search(r"--address='(.*?)'", line):
                 address = found[1]
             if "--block" in line:  # the last thing that it says
                 return address
-        raise AssertionError(f"{command} ended with {node.wait()}")
+        raise AssertionError(f"{command} ended with {node.wait()}: {''.join(said)}")
 
 
 def _kill(pid: int) -> None:

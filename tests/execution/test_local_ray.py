@@ -121,20 +121,20 @@ def test_the_installed_ray_has_every_internal_that_is_set(
         return replaced(module, name, value)
 
     monkeypatch.setattr(local, "_replaced", spy)
-    with local.lean(), local.quiet(), local.no_sigterm_handler():
+    with local.lean(), local.quiet(), local.shielded(), local.no_sigterm_handler():
         parameters = importlib.import_module("ray._private.parameter").RayParams()
         assert parameters.no_monitor
         assert not parameters.include_log_monitor
-    assert len(asked) == 6
+    assert len(asked) == 7
     parameters = importlib.import_module("ray._private.parameter").RayParams()
     assert not parameters.no_monitor
 
 
 def test_a_ray_without_these_internals_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("worker", "node", "parameter", "utils", "ray_constants"):
+    for name in ("worker", "node", "parameter", "utils", "services", "ray_constants"):
         empty = types.ModuleType(f"ray._private.{name}")
         monkeypatch.setitem(sys.modules, f"ray._private.{name}", empty)
-    with local.quiet(), local.lean():
+    with local.quiet(), local.lean(), local.shielded():
         pass
 
 
