@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -130,6 +130,11 @@ class RayEngine:
             raise RuntimeError("RayEngine has to be entered on the main thread")
         if ray.is_initialized():
             raise InputError("Ray runs in this process already: call ray.shutdown() first.")
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
+        """Start Ray, or find it."""
         with ExitStack() as stack:
             stack.enter_context(local.quiet())
             stack.callback(logging.getLogger("ray").setLevel, logging.getLogger("ray").level)
@@ -153,7 +158,6 @@ class RayEngine:
                     self._spares.append(_place("predict", placement, self._spares))
                     self._spares[-1].actor.warm.remote(self.options.modules)
             self._stack = stack.pop_all()
-        return self
 
     def __exit__(
         self,
@@ -161,6 +165,9 @@ class RayEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         with uninterrupted():
             self._spares.clear()
             self._stack.close()
@@ -222,7 +229,26 @@ class RayEngine:
         EnvironmentFault where the cluster keeps failing, and whatever else the work raises.
         """
         self._require_device()
-        source = iter(shards)
+        begun = _Begun(shards)
+
+        def committed(done: Committed) -> None:
+            begun.end(done.shard)
+            commit(done)
+
+        try:
+            self._run(work, begun, committed)
+        except (EnvironmentFault, exceptions.RayError):
+            # A cluster isn't ours to start; of a Ray here, something may have ended a process.
+            if self.options.address is not None or not (broken := _broken()):
+                raise
+            self._status(f"Ray's {broken} on this machine ended: Ray is started again, once")
+            self._end()
+            self._begin()
+            self._run(work, begun, committed)
+
+    def _run(self, work: Work, begun: "_Begun", commit: Callable[[Committed], None]) -> None:
+        """Take what isn't committed through the work."""
+        source = iter(begun)
         if (first := next(source, None)) is None:
             return
         policy = Policy(self.options.timeout, self.options.tries, self.options.pause)
@@ -239,6 +265,29 @@ class RayEngine:
             raise InputError(
                 "device cuda: Ray sees no GPU. Give --device cpu, or repair the driver."
             )
+
+
+class _Begun:
+    """Shards on their way: those that were begun and not committed come again, first."""
+
+    def __init__(self, shards: Iterable[Shard]):
+        self._source = iter(shards)
+        self._begun: dict[int, Shard] = {}
+
+    def __iter__(self) -> Iterator[Shard]:
+        yield from list(self._begun.values())
+        for shard in self._source:
+            self._begun[shard.id] = shard
+            yield shard
+
+    def end(self, shard: int) -> None:
+        """A shard is committed."""
+        del self._begun[shard]
+
+
+def _broken() -> str:
+    """The part of the Ray here that ended or doesn't answer, "" for none."""
+    return health.dead() or ("" if health.head_answers() else "head")
 
 
 class _NoPaths(list[str]):
