@@ -4,9 +4,10 @@ import errno
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -32,6 +33,8 @@ _BAD_PATHS = {
     errno.EPERM: "give another path, or have that one's permissions changed",
     errno.ENAMETOOLONG: "give a shorter one",
 }
+
+INTERRUPTED = 130
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _MAKE_ROOM = "make room, and give the same command again"
@@ -83,6 +86,17 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
+        """Run the program, with its three streams open, whatever it was started with."""
+        _open_streams()
+        try:
+            return super().main(args, *more, **options)
+        except SystemExit as end:
+            if args is None and end.code == INTERRUPTED:  # this is the end of the process, too
+                for number in (signal.SIGINT, signal.SIGTERM):  # a second one: torch would print
+                    signal.signal(number, signal.SIG_IGN)
+            raise
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the group's own options: --help and --version print, and end the program."""
         with _told(ctx):
@@ -100,6 +114,7 @@ class LazyGroup(click.Group):
 def _told(ctx: click.Context) -> Iterator[None]:
     """Let an Hw1Error, a full disk, a path that can't be, or Ctrl-C be a line and a code."""
     try:
+        _require_folder()
         yield
     except Hw1Error as error:
         _say(str(error))
@@ -116,11 +131,31 @@ def _told(ctx: click.Context) -> Iterator[None]:
         ctx.exit(InputError.exit_code)
     except KeyboardInterrupt:
         _say("interrupted")
-        ctx.exit(130)
+        ctx.exit(INTERRUPTED)
 
 
 def _say(message: str) -> None:
-    click.echo(printable(f"hw1: {message}"), err=True)
+    with suppress(OSError):  # nobody listens any more; the exit code says it
+        click.echo(printable(f"hw1: {message}"), err=True)
+
+
+def _open_streams() -> None:
+    """Send nowhere what was started closed: else the next file that is opened takes its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
+def _require_folder() -> None:
+    """Raise InputError where the current folder was removed: no path would mean anything."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError as error:
+        raise InputError(
+            "the current folder was removed: change to one that is there, then try again"
+        ) from error
 
 
 @click.group(

@@ -263,11 +263,9 @@ def _segment(words: dict[str, Any], *, dry_run: bool) -> None:
 
 
 def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
-    from rich.console import Console
-
     from ..execution.signals import terminate_as_interrupt
     from ..jobs.dry_run import dry_run as describe
-    from ..jobs.progress import Progress
+    from ..jobs.progress import Progress, console
     from ..jobs.run import run_job
     from .report import print_dry_run, print_summary
 
@@ -276,7 +274,7 @@ def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
         print_dry_run(plan, as_json=as_json)
         click.get_current_context().exit(2 if plan.problems else 0)
     with options.resumable(overwrite=job.spec.overwrite), terminate_as_interrupt():
-        summary = run_job(job, Progress(Console(stderr=True), quiet=as_json))
+        summary = run_job(job, Progress(console(), quiet=as_json))
     try:
         print_summary(summary, as_json=as_json)
     except OSError as error:

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import tempfile
@@ -19,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import EnvironmentFault
 from .ray_health import internal
 
 PREFIX = "hw1-ray-"
@@ -26,6 +28,9 @@ PREFIX = "hw1-ray-"
 LONGEST = 22
 """Bytes of a folder's name so that the sockets in there fit the 107 that Linux allows: mkdtemp adds
 17, the folder for Ray 2, Ray about 64."""
+
+LEAST_ROOM = 16 << 20
+"""Bytes that Ray needs for its logs and sockets, besides what it spills."""
 
 LONGEST_END = 10.0
 """Seconds that a killed process has to be gone; one that waits for a disk may need some."""
@@ -39,11 +44,34 @@ def scratch() -> Iterator[Path]:
     """A folder for Ray's sockets, logs and spilled objects: short, ours, removed at the end."""
     given = tempfile.gettempdir()
     base = given if len(os.fsencode(given)) <= LONGEST else "/tmp"
+    _require_room(base, "" if base == given else ", which is taken since TMPDIR's name is too long")
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_room(base: str, why: str) -> None:
+    """Raise EnvironmentFault where Ray would wait half a minute for files that can't be written."""
+    space = os.statvfs(base)
+    if space.f_bavail * space.f_frsize < LEAST_ROOM:
+        raise EnvironmentFault(
+            f"no room in {base}{why}: Ray needs {LEAST_ROOM >> 20} MB there to start. Make room, "
+            f"set TMPDIR to a folder whose name has at most {LONGEST} bytes, or --engine inline"
+        )
+
+
+def require_loopback() -> None:
+    """Raise EnvironmentFault where Ray's processes couldn't reach each other: it waits for ever."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=5).close()
+    except OSError as error:
+        raise EnvironmentFault(
+            "no Ray on a machine without a loopback interface (127.0.0.1: "
+            f"{error.strerror or error}). Bring it up (ip link set lo up), or give --engine inline"
+        ) from error
 
 
 @contextmanager

@@ -139,6 +139,7 @@ class RayEngine:
             stack.enter_context(local.quiet())
             stack.callback(logging.getLogger("ray").setLevel, logging.getLogger("ray").level)
             if self.options.address is None:
+                local.require_loopback()
                 stack.enter_context(local.environment())
                 folder = stack.enter_context(local.scratch())
                 stack.enter_context(local.guard(folder))

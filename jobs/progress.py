@@ -1,10 +1,11 @@
 """How far a job is: a bar on a terminal, a line every 30 seconds elsewhere. On stderr."""
 
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
-from typing import Protocol
+from typing import Any, Protocol, TextIO, cast
 
 import click
 from rich.console import Console
@@ -24,10 +25,36 @@ LINE_SECONDS = 30.0
 
 
 def say(text: str) -> None:
-    """Say what went wrong and is being tried again, or takes long."""
-    click.echo(
-        printable(f"hw1: {text}"), err=True
-    )  # print would take stdout where stderr is closed
+    """Say what went wrong and is being tried again, or takes long.
+
+    Where nobody listens any more (a closed terminal, a full disk), that is no reason to fail.
+    """
+    with suppress(OSError):  # print would take stdout where stderr is closed
+        click.echo(printable(f"hw1: {text}"), err=True)
+
+
+def console() -> Console:
+    """Where progress is shown: stderr, or nowhere when that can't be written to any more."""
+    return Console(file=cast(TextIO, _Lenient(sys.stderr))) if sys.stderr else Console(quiet=True)
+
+
+class _Lenient:
+    """A stream that loses what it can't write. rich would end the program."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class Meter(Protocol):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hw1.core.errors import EnvironmentFault
 from hw1.execution import local_ray as local
 
 
@@ -22,6 +23,29 @@ def test_the_folder_is_short_and_goes(monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert len(str(folder)) + len("/r") + 64 <= 107
         (folder / "session").mkdir()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(("given", "why"), [("long" * 20, "since TMPDIR's name"), ("", "no room")])
+def test_a_full_temporary_folder_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, why: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / given) if given else "/tmp")
+    full = types.SimpleNamespace(f_bavail=10, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    fault = pytest.raises(EnvironmentFault, match=f"no room in /tmp.*{why if given else ''}")
+    with fault, local.scratch():
+        pass
+
+
+def test_a_machine_without_a_loopback_interface_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    local.require_loopback()
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr("socket.create_connection", unreachable)
+    with pytest.raises(EnvironmentFault, match=r"loopback .*Network is unreachable.*inline"):
+        local.require_loopback()
 
 
 def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:

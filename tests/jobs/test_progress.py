@@ -1,11 +1,14 @@
+import errno
 import io
+import os
+import sys
 import time
 
 import pytest
 from rich.console import Console
 
 from hw1.jobs import progress
-from hw1.jobs.progress import Progress
+from hw1.jobs.progress import Progress, console, say
 
 
 def test_lines_come_while_nothing_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +38,21 @@ def _wait_for(text: io.StringIO, line: str) -> None:
     while line not in text.getvalue():
         assert time.monotonic() < end, text.getvalue()
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC, errno.EIO])
+def test_a_stream_that_cannot_be_written_to_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(number, os.strerror(number))
+
+        def flush(self) -> None:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    say("a worker did not start")
+    with Progress(console()).meter(4, 0) as meter:
+        meter.advance(2, 0)
+    console().print("a line")
