@@ -48,6 +48,11 @@ class Machines:
                 self._asked[self._ask(node["NodeID"])] = node["NodeID"]
         return [node for node in living if self.is_proven(node["NodeID"])]
 
+    def ask_again(self) -> None:
+        """Have those that weren't left out prove themselves again: there is more to show."""
+        self._met = {name: machine for name, machine in self._met.items() if machine.unfit}
+        self._asked.clear()
+
     def is_proven(self, machine: str) -> bool:
         """Whether it may work."""
         return machine in self._met and self._met[machine].proven

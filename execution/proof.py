@@ -59,6 +59,10 @@ class Sight:
     tokens: tuple[Path, ...]
 
 
+NOTHING: Final = Sight(Path("/"), (), ())
+"""No image and no folder: what a machine sees isn't known to matter yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What a machine showed. ``code`` and ``pixels`` are digests; ``seen`` says what it found."""

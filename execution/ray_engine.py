@@ -31,7 +31,7 @@ from .actor_pool import SLOW
 from .backend import DecodedData, Fault, Outcome, Policy, PredictedData, Ready, Room, Stage
 from .machines import Machines
 from .placement import Node, Placement, RayOptions, Resources
-from .proof import Proof, Sight, differences, prove, sight
+from .proof import NOTHING, Proof, Sight, differences, prove, sight
 from .scheduler import TICK, Scheduler
 from .signals import kept_interrupt, uninterrupted
 
@@ -124,6 +124,7 @@ class RayEngine:
         self._status = status or (lambda _: None)
         self._stack = ExitStack()
         self._spares: list[_Placed] = []
+        self._proofs: _Proofs | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -153,8 +154,14 @@ class RayEngine:
                 device = "cuda" if self.resources().gpus else "cpu"
                 self.options = replace(self.options, device=device)
             self._require_device()
+            placement = Placement(self.options, _nodes)
+            self._proofs = None
+            if self.options.address is not None:
+                # The numerics profile must not come from an unlike machine.
+                self._proofs = _Proofs(self.options, self._status)
+                self._proofs.begin(NOTHING)
+                placement = self._proofs.placement
             if self.options.modules:
-                placement = Placement(self.options, _nodes)
                 for _ in range(placement.room().predictors):
                     self._spares.append(_place("predict", placement, self._spares))
                     self._spares[-1].actor.warm.remote(self.options.modules)
@@ -187,7 +194,7 @@ class RayEngine:
 
         Raises what it raises, or EnvironmentFault where several processes end, one after another.
         """
-        placement = Placement(self.options, _nodes)
+        placement = self._proofs.placement if self._proofs else Placement(self.options, _nodes)
         ended: exceptions.RayError | None = None
         for _ in range(PROBED):
             if not self._spares:
@@ -201,7 +208,11 @@ class RayEngine:
                 result: T = ray.get(call)
             except exceptions.RayTaskError as error:
                 cause = _raised(error).error
-                raise cause or error from error
+                if self._proofs is None or not isinstance(cause, ImportError):
+                    raise cause or error from error
+                ended = error
+                if home := self._spares.pop(0).home:
+                    self._proofs.leave_out(home, f"{type(cause).__name__}: {_first_line(cause)}")
             except exceptions.RayError as error:
                 ended = error
                 if home := self._spares.pop(0).home:
@@ -253,10 +264,11 @@ class RayEngine:
         if (first := next(source, None)) is None:
             return
         policy = Policy(self.options.timeout, self.options.tries, self.options.pause)
+        proofs = self._proofs or _Proofs(self.options, self._status)
         with sight(work.root, first.images, [work.folder]) as seen:
-            backend = _RayBackend(self.options, work, self._spares, seen, self._status)
+            proofs.begin(seen)
+            backend = _RayBackend(self.options, work, self._spares, proofs)
             try:
-                backend.await_machine()
                 Scheduler(backend, policy, commit, self._status).run(chain([first], source))
             finally:
                 backend.close()
@@ -387,6 +399,86 @@ def _place(stage: Stage, placement: Placement, placed: Iterable[_Placed]) -> _Pl
     return _Placed(_ACTOR.options(**options).remote(placement.threads()), home)
 
 
+class _Watch:
+    """Looks, once in a while, whether Ray lives."""
+
+    def __init__(self) -> None:
+        self._looked = 0.0
+        self._head_seen = time.monotonic()
+
+    def require_ray(self) -> None:
+        """Raise EnvironmentFault where Ray died: it will end this process without a word."""
+        if time.monotonic() - self._looked < HEARTBEAT:
+            return
+        self._looked = time.monotonic()
+        if dead := health.dead():
+            raise EnvironmentFault(
+                f"Ray's {dead} on this machine died, perhaps for want of memory. What is done is "
+                "kept: start the cluster again, if you use one, and give the same command"
+            )
+        if health.head_answers():
+            self._head_seen = time.monotonic()
+        elif time.monotonic() - self._head_seen > HEAD_SECONDS:
+            raise EnvironmentFault(
+                f"the cluster's head has not answered for {HEAD_SECONDS:.0f} s. What is done is "
+                "kept: start the cluster again, and give the same command"
+            )
+
+
+class _Proofs:
+    """Has the machines show what they are, and compares that with this one."""
+
+    def __init__(self, options: RayOptions, status: Callable[[str], None]):
+        self.machines = Machines(_nodes, self._ask, status)
+        self.placement = Placement(options, self.machines.usable)
+        self.oom_kills: dict[str | None, int] = {}
+        self._status = status
+
+    def begin(self, seen: Sight) -> None:
+        """Ask all machines; return when one has proved itself, others may do so later."""
+        self._seen = seen
+        self.machines.ask_again()
+        self.machines.usable()
+        watch = _Watch()
+        self._expected = prove(self._seen)
+        since = time.monotonic()
+        while not self.machines.usable():
+            watch.require_ray()
+            if not (asked := self.machines.asked):
+                time.sleep(TICK)
+            for call in ray.wait(asked, timeout=TICK)[0] if asked else ():
+                self.settle(call)
+            if time.monotonic() - since > SLOW:
+                since = time.monotonic()
+                self._status("no machine has shown yet what it is: it waits for one to answer")
+
+    def _ask(self, machine: str) -> Hashable:
+        call: Hashable = _SHOW.options(**_at(machine)).remote(self._seen)
+        return call
+
+    def settle(self, call: Hashable) -> None:
+        """Compare what a machine showed with this one."""
+        get: Any = ray.get  # typed for references alone
+        found: Proof
+        try:
+            found, kills = get(call)
+        except exceptions.RayTaskError as error:
+            self.machines.answered(call, str(error).strip().splitlines()[-1])
+        except exceptions.RayError as error:
+            self.machines.ended(call, _first_line(error))
+        else:
+            self.oom_kills[self.machines.asked_of(call)] = kills
+            if differences(self._expected, found):  # images may have changed since
+                self._expected = prove(self._seen)
+            self.machines.answered(call, differences(self._expected, found))
+        self.placement.look_again()
+
+    def leave_out(self, machine: str, reason: str, fault: Exception | None = None) -> None:
+        """Use a machine no more."""
+        self.machines.leave_out(machine, reason, fault)
+        self.placement.look_again()
+
+
 class _RayBackend:
     """The scheduler's backend: a call is the reference of a small result, read when it's there.
 
@@ -398,61 +490,21 @@ class _RayBackend:
         options: RayOptions,
         work: Work,
         spares: list[_Placed],
-        seen: Sight,
-        status: Callable[[str], None],
+        proofs: "_Proofs",
     ):
         dumps: Any = cloudpickle.dumps  # untyped
-        self._machines = Machines(_nodes, self._ask, status)
-        self._placement = Placement(options, self._machines.usable)
+        self._proofs = proofs
+        self._machines = proofs.machines
+        self._placement = proofs.placement
         self._in_cluster = options.address is not None
-        self._status = status
         self._work = ray.put(dumps(work))
         self._spares = spares
-        self._seen = seen
         self._sample = ""
         self._actors: dict[Hashable, _Placed] = {}
         self._large: dict[Hashable, object] = {}
         self._starting: dict[Hashable, Hashable] = {}
         self._where: dict[Hashable, str | None] = {}
-        self._oom_kills: dict[str | None, int] = {}
-        self._looked = 0.0
-        self._head_seen = self.clock()
-
-    def await_machine(self) -> None:
-        """Return when a machine has proved itself; others may do so later."""
-        self._machines.usable()
-        self._expected = prove(self._seen)
-        since = self.clock()
-        while not self._machines.usable():
-            self._require_ray()
-            if not (asked := self._machines.asked):
-                time.sleep(TICK)
-            for call in ray.wait(asked, timeout=TICK)[0] if asked else ():
-                self._prove(call)
-            if self.clock() - since > SLOW:
-                since = self.clock()
-                self._status("no machine has shown yet what it is: it waits for one to answer")
-
-    def _ask(self, machine: str) -> Hashable:
-        call: Hashable = _SHOW.options(**_at(machine)).remote(self._seen)
-        return call
-
-    def _prove(self, call: Hashable) -> None:
-        """Compare what a machine showed with this one."""
-        get: Any = ray.get  # typed for references alone
-        found: Proof
-        try:
-            found, kills = get(call)
-        except exceptions.RayTaskError as error:
-            self._machines.answered(call, str(error).strip().splitlines()[-1])
-        except exceptions.RayError as error:
-            self._machines.ended(call, _first_line(error))
-        else:
-            self._oom_kills[self._machines.asked_of(call)] = kills
-            if differences(self._expected, found):  # images may have changed since
-                self._expected = prove(self._seen)
-            self._machines.answered(call, differences(self._expected, found))
-        self._placement.look_again()
+        self._watch = _Watch()
 
     def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
         fit = (s for s in self._spares if not s.home or self._machines.is_proven(s.home))
@@ -513,32 +565,14 @@ class _RayBackend:
         if not calls and not asked:
             time.sleep(timeout)
             return []
-        self._require_ray()
+        self._watch.require_ray()
         ready, rest = ray.wait([*calls, *asked], timeout=timeout, fetch_local=False)
         if ready and rest:
             more, _ = ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)
             ready += more
         for call in set(ready) & set(asked):
-            self._prove(call)
+            self._proofs.settle(call)
         return [(call, self._settled(call)) for call in ready if call not in asked]
-
-    def _require_ray(self) -> None:
-        """Raise EnvironmentFault where Ray died: it will end this process without a word."""
-        if self.clock() - self._looked < HEARTBEAT:
-            return
-        self._looked = self.clock()
-        if dead := health.dead():
-            raise EnvironmentFault(
-                f"Ray's {dead} on this machine died, perhaps for want of memory. What is done is "
-                "kept: start the cluster again, if you use one, and give the same command"
-            )
-        if health.head_answers():
-            self._head_seen = self.clock()
-        elif self.clock() - self._head_seen > HEAD_SECONDS:
-            raise EnvironmentFault(
-                f"the cluster's head has not answered for {HEAD_SECONDS:.0f} s. What is done is "
-                "kept: start the cluster again, and give the same command"
-            )
 
     def room(self) -> Room:
         return self._placement.room()
@@ -586,17 +620,13 @@ class _RayBackend:
             reason = _first_line(found.unfit)
             if isinstance(found.unfit, ImportError):
                 reason = f"{type(found.unfit).__name__}: {reason}"
-            self._leave_out(found.machine, reason, found.unfit)
+            self._proofs.leave_out(found.machine, reason, found.unfit)
         elif self._sample and found.sample != self._sample:
-            self._leave_out(found.machine, "it predicts other bytes than the first that did")
+            self._proofs.leave_out(found.machine, "it predicts other bytes than the first that did")
         elif self._machines.is_proven(found.machine):
             self._sample = found.sample
             return Ready()
         return Fault("unfit", "its machine is left out, or has not proved itself")
-
-    def _leave_out(self, machine: str, reason: str, fault: Exception | None = None) -> None:
-        self._machines.leave_out(machine, reason, fault)
-        self._placement.look_again()
 
     def _fault(self, error: exceptions.RayError, machine: str | None) -> Fault:
         """Who is at fault where Ray, not the work, says that something failed."""
@@ -623,8 +653,8 @@ class _RayBackend:
                 kills = health.oom_kills()
         except exceptions.RayError:
             return False
-        before = self._oom_kills.get(machine, kills)
-        self._oom_kills[machine] = kills
+        before = self._proofs.oom_kills.get(machine, kills)
+        self._proofs.oom_kills[machine] = kills
         return kills > before
 
 

@@ -87,6 +87,19 @@ def test_one_that_comes_proves_itself_and_one_that_went_plays_no_part() -> None:
         cluster.machines.answered(cluster.call("b"), "no hw1")
 
 
+def test_those_that_were_left_out_are_not_asked_again() -> None:
+    cluster = Cluster("a", "b")
+    cluster.usable()
+    cluster.machines.answered(cluster.call("a"), "it has pillow 1.0, not 13.0.0")
+    cluster.machines.answered(cluster.call("b"), "")
+    cluster.machines.ask_again()
+    assert cluster.usable() == []
+    assert cluster.asked == ["a", "b", "b"]
+    cluster.machines.answered(cluster.call("b"), "")
+    assert cluster.usable() == ["b"]
+    assert len(cluster.said) == 1
+
+
 def test_a_process_that_ends_is_followed_by_another() -> None:
     cluster = Cluster("a", "b")
     cluster.usable()

@@ -9,9 +9,7 @@ from PIL import Image
 
 from hw1.core.records import Planned
 from hw1.execution import proof
-from hw1.execution.proof import Proof, Sight, differences, prove, sight
-
-NOTHING = Sight(Path("/nowhere"), (), ())
+from hw1.execution.proof import NOTHING, Proof, differences, prove, sight
 
 
 @pytest.fixture(scope="module")
