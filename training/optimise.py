@@ -9,13 +9,12 @@ from .recipe import Recipe
 
 CLIP = 5.0
 """The norm of the gradients, over all weights, that a step has at most."""
-EMA_DECAY = 0.999
 
 
 def optimiser(
     recipe: Recipe, body: Sequence[nn.Parameter], head: Sequence[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov's momentum for classifiers, AdamW for segmenters; two groups of weights.
+    """AdamW, or SGD with Nesterov's momentum, as the recipe says; two groups of weights.
 
     Each group carries its ``factor`` of the schedule's learning rate.
     """
@@ -25,11 +24,11 @@ def optimiser(
     ]
     groups = [group for group in groups if group["params"]]
     decay = recipe.weight_decay
-    if recipe.task == "classify":
-        return torch.optim.SGD(
-            groups, lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=decay, fused=True
-        )
-    return torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=decay, fused=True)
+    if recipe.adamw:
+        return torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(
+        groups, lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=decay, fused=True
+    )
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -39,12 +38,12 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 @torch.no_grad()
-def average(ema: nn.Module, network: nn.Module, step: int) -> None:
-    """Move the averaged weights a little towards the network's; faster in the first steps.
+def average(ema: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    """Move the averaged weights by 1 - ``decay`` towards the network's; more in the first steps.
 
     Buffers (batch norm's statistics) are averaged too, counters copied.
     """
-    decay = min(EMA_DECAY, (1 + step) / (10 + step))
+    decay = min(decay, (1 + step) / (10 + step))
     ours, theirs = [], []
     for mean, value in zip(ema.state_dict().values(), network.state_dict().values(), strict=True):
         if mean.is_floating_point():
