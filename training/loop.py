@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from ..core.errors import InputError
 from . import optimise
 from .checkpoints import Checkpoints
+from .depthwise import use_small_depthwise
 from .device import PendingScalar
 from .history import History
 from .recipe import Recipe
@@ -101,6 +102,8 @@ class Loop:
         self.channels_last = self._mixed() or (
             self.device.type == "cpu" and not use_winograd(self.network)
         )
+        if self.device.type == "cpu":
+            use_small_depthwise(self.network)
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)

@@ -22,6 +22,7 @@ from hw1.models._torchvision import models
 from hw1.models.backbones import vgg16_features, vgg19_bn_features
 from hw1.models.registry import build
 from hw1.training import augment, grow, initial, optimise
+from hw1.training.depthwise import use_small_depthwise
 from hw1.training.device import PendingScalar, has_room_for
 from hw1.training.history import History
 from hw1.training.recipe import usual_rate
@@ -242,6 +243,42 @@ def test_winograd_stands_back() -> None:
     assert use_winograd(layer) == 1
     assert torch.equal(layer(small), expected[0])  # less than a tile
     assert torch.equal(layer.eval()(images), expected[1])
+
+
+def small_depthwise(kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(6, 6, kernel, padding=kernel // 2, groups=6, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shape"), [(5, (4, 4)), (5, (1, 3)), (5, (7, 2)), (3, (2, 2)), (3, (5, 5))]
+)
+def test_small_depthwise_convolutions_give_the_same_results(
+    kernel: int, shape: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    plain = small_depthwise(kernel).double()
+    fast = copy.deepcopy(plain)
+    use_small_depthwise(fast)
+    images = [torch.randn(3, 6, *shape).double().requires_grad_()]
+    images.append(images[0].detach().clone().requires_grad_())
+    outputs = [net(x) for net, x in zip((plain, fast), images, strict=True)]
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(outputs[1], outputs[0])
+    torch.testing.assert_close(images[1].grad, images[0].grad)
+    torch.testing.assert_close(fast.weight.grad, plain.weight.grad)
+
+
+def test_other_convolutions_stay_as_they_are() -> None:
+    layers = nn.Sequential(
+        nn.Conv2d(6, 6, 3, padding=1),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6),  # has a bias
+        nn.Conv2d(6, 12, 3, padding=1, groups=6, bias=False),
+        nn.Conv2d(6, 6, 5, padding=1, groups=6, bias=False),
+        nn.Conv2d(6, 6, 5, stride=2, padding=2, groups=6, bias=False),
+    )
+    use_small_depthwise(layers)
+    assert {type(layer) for layer in layers} == {nn.Conv2d}
 
 
 def test_winograd_is_for_frozen_layers_too() -> None:
