@@ -110,9 +110,9 @@ class Store:
         """Who votes, with which weights, and by what.
 
         Without ``members``: as ``ensemble.toml`` says; where there is none, all classifiers that
-        have a checkpoint here, with the reference's weights. With ``members``: those, with the
-        same weights, or 1 where there is none above 0. Raises InputError for an unknown, repeated
-        or missing member, and a bad ``ensemble.toml``.
+        have a checkpoint here, with the reference's weights, or 1 for one that the reference
+        hasn't. With ``members``: those, with the same weights, or 1 where there is none above 0.
+        Raises InputError for an unknown, repeated or missing member, and a bad ``ensemble.toml``.
         """
         toml = self.folder / FILE
         known = read_ensemble(toml) if toml.is_file() else REFERENCE
@@ -121,7 +121,7 @@ class Store:
             _check_names(members)
             vote_weights = {name: vote_weights.get(name, 1.0) for name in members}
         elif known is REFERENCE:
-            vote_weights = {n: weight for n, weight in vote_weights.items() if self.find(n)}
+            vote_weights = {n: vote_weights.get(n, 1.0) for n in CLASSIFIERS if self.find(n)}
             if not vote_weights:
                 raise InputError(f"no classifier's checkpoint in {self.folder}: {_how('MEMBER')}")
         absent = [name for name in CLASSIFIERS if name in vote_weights and not self.find(name)]
@@ -229,8 +229,9 @@ def _verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
     return state
 
 
-def _file_names(member: str) -> tuple[str, str]:
-    return f"{member}.safetensors", MEMBERS[member].reference_file
+def _file_names(member: str) -> list[str]:
+    reference = MEMBERS[member].reference_file
+    return [f"{member}.safetensors", *([reference] if reference else [])]
 
 
 def _member_of(path: Path, metadata: Mapping[str, str], member: str | None) -> str:
@@ -256,11 +257,9 @@ def _check_names(members: Sequence[str]) -> None:
 
 
 def _missing(member: str, folder: Path, asked: str = "") -> str:
-    ours, reference = _file_names(member)
-    return (
-        f"no checkpoint of {member}{asked}: neither {ours} nor {reference} is in {folder}. "
-        + _how(member)
-    )
+    names = _file_names(member)
+    found = f"neither {names[0]} nor {names[1]} is" if len(names) > 1 else f"no {names[0]} is"
+    return f"no checkpoint of {member}{asked}: {found} in {folder}. {_how(member)}"
 
 
 def _how(member: str) -> str:

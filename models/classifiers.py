@@ -1,4 +1,4 @@
-"""The eight classifiers: torchvision's networks with a head of 50 classes.
+"""The reference's eight classifiers: torchvision's networks with a head of 50 classes.
 
 Names and shapes in the state dicts are those of the reference's checkpoints, so that these load.
 """

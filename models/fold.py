@@ -8,6 +8,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ._torchvision import models
 from .collapse import collapse
+from .efficientnet import DepthwiseSeparable, EfficientNetLite2, InvertedResidual
 
 # (convolution, batch norm) by attribute: the norm reads the convolution's output, and nothing
 # else does. A DenseLayer's norm1 comes before its convolution, behind a ReLU: it can't fold.
@@ -15,6 +16,9 @@ _PAIRS: dict[type[Any], tuple[tuple[str, str], ...]] = {
     models.ResNet: (("conv1", "bn1"),),
     models.resnet.Bottleneck: (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")),
     models.densenet._DenseLayer: (("conv1", "norm2"),),
+    EfficientNetLite2: (("conv_stem", "bn1"), ("conv_head", "bn2")),
+    DepthwiseSeparable: (("conv_dw", "bn1"), ("conv_pw", "bn2")),
+    InvertedResidual: (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from . import classifiers, segmenters
+from .efficientnet import EfficientNetLite2
 from .members import find_member
 
 CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {
@@ -19,6 +20,7 @@ CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {
     "vgg19_bn_1": classifiers.vgg19_bn_1,
     "vgg19_bn_2": classifiers.vgg19_bn_2,
     "vgg19_bn_3": classifiers.vgg19_bn_3,
+    "efficientnet_lite2": EfficientNetLite2,
 }
 SEGMENTERS: dict[str, Callable[[], nn.Module]] = {
     "fcn8s": segmenters.FCN8s,

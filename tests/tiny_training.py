@@ -98,6 +98,7 @@ def recipe(data: Path, **changes: object) -> recipes.Recipe:
         "budget": None,
         "batch_size": 25,
         "lr": 0.05,
+        "ema": 0.999,
         "smoothing": 0.1,
         "mix": "mixup",
         "freeze": 0,
