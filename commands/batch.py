@@ -2,11 +2,12 @@
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from ..core.errors import EnvironmentFault
+from ..core.spec import Column
 from . import options
 from .options import (
     Bands,
@@ -108,12 +109,19 @@ def _classify_options(function: Function) -> Function:
     return decorate(
         function,
         _COMMON[0],
-        click.argument("output", metavar="OUT.csv", type=FileType()),
+        click.argument("output", metavar="OUT", type=FileType()),
         *_COMMON[1:],
         click.option(
             "--members",
             type=Names(),
-            help="Classifiers that vote.  [default: those of ensemble.toml in --weights, else all]",
+            help="Classifiers that vote: names of members, or of files in --weights.  [default: "
+            "those of ensemble.toml there, else all members that it has]",
+        ),
+        click.option(
+            "--model",
+            type=FileType(),
+            metavar="FILE",
+            help="Instead: one checkpoint of any classifier, .safetensors or .onnx.",
         ),
         _tta("add each image's mirror image to the vote. More accurate, in twice the time."),
         click.option(
@@ -129,14 +137,17 @@ def _classify_options(function: Function) -> Function:
         ),
         click.option(
             "--top-k",
-            type=click.IntRange(1, 50),
+            type=click.IntRange(1),
             default=1,
             show_default=True,
             help="Labels an image, best first (columns label_2, label_3, …).",
         ),
-        click.option("--columns", type=Names(), help="More columns: confidence, agreement."),
+        click.option("--columns", type=Names(), help="More columns: confidence, agreement, name."),
         click.option(
-            "--scores", type=FileType(), metavar="FILE.parquet", help="Write class probabilities."
+            "--scores",
+            type=FileType(),
+            metavar="FILE",
+            help="Write class probabilities: FILE.parquet or FILE.csv.",
         ),
     )
 
@@ -149,10 +160,10 @@ def _segment_options(function: Function) -> Function:
         *_COMMON[1:],
         click.option(
             "--model",
-            type=click.Choice(["fcn8s", "fcn32s"]),
             default="fcn8s",
             show_default=True,
-            help="The segmenter.",
+            metavar="NAME|FILE",
+            help="The segmenter: fcn8s, fcn32s, or a checkpoint's file, .safetensors or .onnx.",
         ),
         _tta(
             "average three views of each image, of three sizes, one mirrored. More accurate, in "
@@ -183,11 +194,11 @@ def batch() -> None:
     """
 
 
-@batch.command(cls=OneSource, short_help="Give each image in IN one of 50 classes.")
+@batch.command(cls=OneSource, short_help="Give each image in IN a class.")
 @_DRY_RUN
 @_classify_options
 def classify(dry_run: bool, **words: Any) -> None:
-    """Give each image in IN one of 50 classes: OUT.csv, a row an image.
+    """Give each image in IN a class: OUT.csv (or .parquet, .jsonl), a row an image.
 
     IN is a file, a folder (with those in it), a glob, or a list of files: @list.txt, @- (stdin).
     The same command again resumes a job that was killed.
@@ -195,16 +206,17 @@ def classify(dry_run: bool, **words: Any) -> None:
     \b
       hw1 batch classify photos/ labels.csv
       hw1 batch classify 'photos/**/*.png' labels.csv --members vgg16 --top-k 5
+      hw1 batch classify photos/ labels.csv --model my.safetensors --columns name
       find photos -name '*.jpg' | hw1 batch classify @- labels.csv --json
     """
     _classify(words, dry_run=dry_run)
 
 
-@batch.command(cls=OneSource, short_help="Give each image in IN a land-cover mask.")
+@batch.command(cls=OneSource, short_help="Give each image in IN a mask.")
 @_DRY_RUN
 @_segment_options
 def segment(dry_run: bool, **words: Any) -> None:
-    """Give each image in IN a land-cover mask: MASKS/, a PNG an image.
+    """Give each image in IN a mask (of land cover by default): MASKS/, a PNG an image.
 
     IN is a file, a folder (with those in it), a glob, or a list of files: @list.txt, @- (stdin).
     The same command again resumes a job that was killed.
@@ -241,10 +253,11 @@ def _classify(words: dict[str, Any], *, dry_run: bool) -> None:
 
     as_json = words.pop("as_json")
     columns = tuple(dict.fromkeys(words.pop("columns") or ()))
-    unknown = [name for name in columns if name not in ("confidence", "agreement")]
+    unknown = [name for name in columns if name not in get_args(Column)]
     if unknown:
         raise click.BadParameter(
-            f"expected confidence or agreement, found {unknown[0]!r}", param_hint="--columns"
+            f"expected among {', '.join(get_args(Column))}, found {unknown[0]!r}",
+            param_hint="--columns",
         )
     _run(ClassifyJob.open(ClassifySpec(columns=columns, **words)), as_json, dry_run)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Column = Literal["confidence", "agreement"]
+Column = Literal["confidence", "agreement", "name"]
 MaskFormat = Literal["rgb", "palette", "index"]
 
 
@@ -61,10 +61,13 @@ class JobSpec:
 class ClassifySpec(JobSpec):
     """A label for each image. ``members`` None: those of the ensemble's file.
 
+    ``model`` is a checkpoint's file, instead of ``members`` and ``weights``.
+
     ``draft``: JPEGs are decoded at a smaller scale (see ``pipeline.decode.decode_crops``).
     """
 
     members: tuple[str, ...] | None = None
+    model: Path | None = None
     batch_size: int | None = None
     top_k: int = 1
     columns: tuple[Column, ...] = ()
@@ -74,7 +77,7 @@ class ClassifySpec(JobSpec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentSpec(JobSpec):
-    """A mask for each image."""
+    """A mask for each image. ``model`` is a preset's name, or a checkpoint's file."""
 
     model: str = "fcn8s"
     mask_format: MaskFormat = "rgb"

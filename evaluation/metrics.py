@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.classes import REFERENCE_CLASSIFIER
 from ..core.records import Float32, UInt8
 from ..pipeline.masks import FOREIGN, NAMES, UNKNOWN
-from ..pipeline.parts import CLASSES
 
+CLASSES = len(REFERENCE_CLASSIFIER)
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..core.classes import REFERENCE_CLASSIFIER
 from ..core.errors import InputError
 from ..core.text import shown, some
 from ..pipeline.formats import SUFFIXES
-from ..pipeline.parts import CLASSES
 from ..pipeline.rows import read_rows
 
+CLASSES = len(REFERENCE_CLASSIFIER)
 _CLASS_IN_NAME = re.compile(r"(\d+)_.+")
 _DIGITS = 1000  # of a label, with zeros before it; int refuses a few thousand
 _SHOWN = 40  # characters of what is no label

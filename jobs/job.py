@@ -9,6 +9,7 @@ from ..core.numerics import Device, Profile
 from ..core.records import TaskKind, Work
 from ..core.spec import JobSpec
 from ..execution.engines import EngineOptions
+from ..models.checkpoints import Checkpoint
 from .output import Output
 
 
@@ -30,6 +31,10 @@ class Job(Protocol):
     @property
     def members(self) -> tuple[str, ...]:
         """The models that the job runs."""
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The models' checkpoints, at least one; they agree in their classes."""
 
     def batch_size(self, device: Device) -> int:
         """The images in a forward pass, where none is asked for."""

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
 from .. import __version__
+from ..core import numerics
 from ..core.durable import write_bytes
 from ..core.errors import EnvironmentFault, InputError, Refused, TooManyRejected
 from ..core.numerics import Profile
@@ -28,6 +29,8 @@ from .plan import PLAN, read_plan, shards, write_plan
 from .profile import choose_profile, recorded_profile
 from .progress import Progress, say
 from .record import VERSION, Counts, JobRecord, State
+
+CLASSES = "classes.csv"  # in the job folder: what a label, or a colour, stands for
 
 
 def run_job(job: Job, progress: Progress) -> Summary:
@@ -120,7 +123,10 @@ def _removed_if_refused(folder: JobFolder) -> Iterator[None]:
 def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> JobRecord:
     """Write the plan, then the record that makes the job resumable."""
     plan = write_plan(found.images, folder.path / PLAN)
-    identity = {**identity_of(job), "plan": plan, "profile": asdict(profile)}
+    classes = job.checkpoints[0].classes
+    table = (classes.coloured() if job.task == "segment" else classes).to_csv()
+    write_bytes(folder.path / CLASSES, [table.encode()])
+    identity = {**identity_of(job), "plan": plan, "profile": numerics.identity(profile)}
     record = JobRecord(
         hw1=__version__,
         version=VERSION,
@@ -155,9 +161,11 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
         on_cpu = recorded.device == "cpu"
         options = engine_options(job.spec)
         with start(replace(options, device="cpu") if on_cpu else options, say) as engine:
-            profile = asdict(choose_profile(job, engine, recorded))
+            profile = numerics.identity(choose_profile(job, engine, recorded))
             refuse_difference(
-                job, {**before, "profile": asdict(recorded)}, {**before, "profile": profile}
+                job,
+                {**before, "profile": numerics.identity(recorded)},
+                {**before, "profile": profile},
             )
             record = folder.update(state="running", error=None, host=platform.node())
             return _run(job, folder, plan, record, done, engine, progress)

@@ -7,7 +7,6 @@ so that weights made for it load; TensorFlow trained these, hence its padding.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CLASSES = 50
 _EPSILON = 1e-3  # of the batch norms, as in TensorFlow
 # Each stage's blocks: how many, the kernel's side, the first one's stride, the outputs' channels.
 _STAGES = (
@@ -68,7 +67,7 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite2(nn.Module):
     """The stem, seven stages of blocks, and a head whose last layer is ``classifier``."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         self.conv_stem = _convolution(3, _STEM, 3, 2)
         self.bn1 = nn.BatchNorm2d(_STEM, _EPSILON)
@@ -82,10 +81,10 @@ class EfficientNetLite2(nn.Module):
         self.blocks = nn.Sequential(*stages)
         self.conv_head = _convolution(channels, _WIDEST, 1)
         self.bn2 = nn.BatchNorm2d(_WIDEST, _EPSILON)
-        self.classifier = nn.Linear(_WIDEST, CLASSES)
+        self.classifier = nn.Linear(_WIDEST, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, 50) of float (N, 3, H, W) images."""
+        """Logits (N, classes) of float (N, 3, H, W) images."""
         features = F.relu6(self.bn1(self.conv_stem(_padded(images, 3, 2))))
         features = self.blocks(features)
         features = F.relu6(self.bn2(self.conv_head(features)))

@@ -1,8 +1,8 @@
 """A shard's part: its rows, its rejections and, where asked for, its scores, as files.
 
 The files of shard 12 are ``parts/0000012.csv`` and, only where there is something in them,
-``parts/0000012.rejected.csv`` and ``parts/0000012.scores`` (float32, C order, 50 a row). The
-digest is the SHA-256 of these three, one behind the other.
+``parts/0000012.rejected.csv`` and ``parts/0000012.scores`` (float32, C order, a row an image, a
+number a class). The digest is the SHA-256 of these three, one behind the other.
 """
 
 import hashlib
@@ -15,7 +15,6 @@ from ..core.durable import sync_folders, write_bytes
 from ..core.records import Committed, Rejection, Shard, Written
 from .rows import format_row, join_rows, read_rows
 
-CLASSES = 50
 SUFFIXES = (".csv", ".rejected.csv", ".scores")
 
 
@@ -78,11 +77,13 @@ def read_rejections(job: Path, shard: int) -> Iterator[Rejection]:
             yield Rejection(image_id, reason, detail)  # type: ignore[arg-type]
 
 
-def read_scores(job: Path, shard: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """The class probabilities of a shard's scored images, float32 (n, 50)."""
+def read_scores(
+    job: Path, shard: int, classes: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """The class probabilities of a shard's scored images, float32 (n, classes)."""
     path = part_path(job, shard, ".scores")
     raw = path.read_bytes() if path.exists() else b""
-    return np.frombuffer(raw, np.float32).reshape(-1, CLASSES)
+    return np.frombuffer(raw, np.float32).reshape(-1, classes)
 
 
 def _rejection_row(rejection: Rejection) -> str:

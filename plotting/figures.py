@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.classes import REFERENCE_CLASSIFIER
 from ..core.durable import write_bytes
 from ..core.errors import InputError
 from ..core.records import UInt8
@@ -18,10 +19,12 @@ from ..core.text import shown
 from ..evaluation.evaluate import ClassifyReport, SegmentReport
 from ..evaluation.metrics import Calibration, Int64, LandScore
 from ..pipeline.masks import COLOURS, NAMES
-from ..pipeline.parts import CLASSES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+CLASSES = len(REFERENCE_CLASSIFIER)
 
 
 def require_matplotlib() -> None:

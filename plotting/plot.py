@@ -85,8 +85,8 @@ def plot_tsne(spec: TsneSpec) -> Plotted:
     device = numerics.resolve_device(spec.device)
     store = Store.at(spec.weights)
     checkpoint = store.checkpoint(spec.member)
-    size = checkpoint.preprocessing.size
-    if size is None:
+    framing = checkpoint.preprocessing.framing
+    if framing is None:
         raise InputError(f"--member {spec.member}: expected a classifier, found a segmenter")
     network = load(checkpoint)
     layer = find_layer(network, spec.layer, spec.member)
@@ -95,7 +95,7 @@ def plot_tsne(spec: TsneSpec) -> Plotted:
     features: list[Float32] = []
     run = LayerOutputs(network, layer, checkpoint.preprocessing, device)
     for piece in shards(found.images, _BATCH, _BATCH):
-        decoded = decode_crops(piece, found.root, [size])
+        decoded = decode_crops(piece, found.root, [framing])
         rejections.extend(decoded.rejections)
         if decoded.image_ids:
             image_ids.extend(decoded.image_ids)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.classes import REFERENCE_CLASSIFIER
 from ..core.records import Float32
 from ..evaluation.metrics import Int64
-from ..pipeline.parts import CLASSES
 from .figures import new_figure, plain, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+CLASSES = len(REFERENCE_CLASSIFIER)
 PANEL = 10
 """Classes a panel of the figure: more colours can't be told apart."""
 

@@ -29,10 +29,10 @@ def run(*arguments: str | Path) -> Result:
 class Tiny(nn.Module):
     """A vgg16 that costs nothing, in the registry's place of the real one."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 50) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))
-        self.fc = nn.Sequential(nn.Linear(4, 50))
+        self.fc = nn.Sequential(nn.Linear(4, classes))
 
 
 @pytest.fixture(scope="module", autouse=True)

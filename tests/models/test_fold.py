@@ -55,7 +55,7 @@ def small(kind: str) -> nn.Module:
         case "efficientnet":
             return randomised(build("efficientnet_lite2"))
     with torch.device("meta"):
-        network = VGG19BN(())
+        network = VGG19BN((), 50)
     network.features = nn.Sequential(
         *(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(8)),
         *(nn.Conv2d(16, 512, 3, padding=1), nn.BatchNorm2d(512), nn.ReLU(), nn.MaxPool2d(4)),
