@@ -43,6 +43,12 @@ class LazyGroup(click.Group):
     The one place where errors for the user become a line and an exit code.
     """
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run as a program, or, where arguments are given, within one."""
+        if not args and "args" not in extra:
+            _take_names_as_utf_8()
+        return super().main(*args, **extra)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of the table."""
         return list(_COMMANDS)
@@ -94,6 +100,20 @@ class LazyGroup(click.Group):
             sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names may be any bytes
         with _told(ctx):
             return super().invoke(ctx)
+
+
+def _take_names_as_utf_8() -> None:
+    """Start Python again where its locale is not UTF-8: names in results would be other bytes.
+
+    With UTF-8, any bytes come back as they are (surrogateescape); Ray's processes inherit it.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    if os.environ.get("PYTHONUTF8") == "1" or not sys.executable:  # that was of no use
+        _say("expected a Python that takes names as UTF-8: don't give it -X utf8=0, -E or -I")
+        sys.exit(InputError.exit_code)
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 @contextmanager

@@ -97,6 +97,12 @@ _COMMON: list[Decorator] = [
         "--max-rejected", type=Limit(), help="Stop where more images are rejected than this."
     ),
     click.option("--rejected-ok", is_flag=True, help="Exit with 0 even if images were rejected."),
+    click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        help="Say more on stderr, as OUT.csv.job/log.jsonl does; -vv: each shard too.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
 ]
 
@@ -251,7 +257,7 @@ def _classify(words: dict[str, Any], *, dry_run: bool) -> None:
     from ..core.spec import ClassifySpec
     from ..jobs.classify import ClassifyJob
 
-    as_json = words.pop("as_json")
+    as_json, verbose = words.pop("as_json"), words.pop("verbose")
     columns = tuple(dict.fromkeys(words.pop("columns") or ()))
     unknown = [name for name in columns if name not in get_args(Column)]
     if unknown:
@@ -259,22 +265,23 @@ def _classify(words: dict[str, Any], *, dry_run: bool) -> None:
             f"expected among {', '.join(get_args(Column))}, found {unknown[0]!r}",
             param_hint="--columns",
         )
-    _run(ClassifyJob.open(ClassifySpec(columns=columns, **words)), as_json, dry_run)
+    _run(ClassifyJob.open(ClassifySpec(columns=columns, **words)), as_json, dry_run, verbose)
 
 
 def _segment(words: dict[str, Any], *, dry_run: bool) -> None:
     from ..core.spec import SegmentSpec
     from ..jobs.segment import SegmentJob
 
-    as_json = words.pop("as_json")
-    _run(SegmentJob.open(SegmentSpec(**words)), as_json, dry_run)
+    as_json, verbose = words.pop("as_json"), words.pop("verbose")
+    _run(SegmentJob.open(SegmentSpec(**words)), as_json, dry_run, verbose)
 
 
-def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
+def _run(job: "Job", as_json: bool, dry_run: bool, verbose: int) -> None:
     from rich.console import Console
 
     from ..execution.signals import terminate_as_interrupt
     from ..jobs.dry_run import dry_run as describe
+    from ..jobs.log import messages
     from ..jobs.progress import Progress
     from ..jobs.run import run_job
     from .report import print_dry_run, print_summary
@@ -283,7 +290,8 @@ def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
         plan = describe(job)
         print_dry_run(plan, as_json=as_json)
         click.get_current_context().exit(2 if plan.problems else 0)
-    with options.resumable(overwrite=job.spec.overwrite), terminate_as_interrupt():
+    resumable = options.resumable(overwrite=job.spec.overwrite)
+    with resumable, terminate_as_interrupt(), messages(verbose):
         summary = run_job(job, Progress(Console(stderr=True), quiet=as_json))
     try:
         print_summary(summary, as_json=as_json)

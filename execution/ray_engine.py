@@ -21,6 +21,7 @@ from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..core.errors import EnvironmentFault, Hw1Error, InputError
+from ..core.events import report
 from ..core.records import Committed, Shard, Work, Written
 from . import local_ray as local
 from . import ray_health as health
@@ -77,16 +78,15 @@ class RayEngine:
     """A Ray for the length of a with-statement, entered on the main thread.
 
     Its processes would die with the thread that starts them. SIGTERM's handler is kept. Nothing is
-    printed, nothing is written into the home folder, and no process is left at the end. ``status``
-    gets a line of text for what went wrong and is being tried again, and for what takes long.
+    printed, nothing is written into the home folder, and no process is left at the end. What went
+    wrong and is tried again, and what takes long, is an event of the job's (``core.events``).
 
     Raises InputError where no cluster answers at the address, EnvironmentFault where Ray does not
     start here.
     """
 
-    def __init__(self, options: RayOptions, status: Callable[[str], None] | None = None):
+    def __init__(self, options: RayOptions):
         self.options = options
-        self._status = status or (lambda _: None)
         self._stack = ExitStack()
         self._spares: list[_Placed] = []
 
@@ -152,9 +152,8 @@ class RayEngine:
             call = self._spares[0].actor.probe.remote(function, arguments)
             try:
                 while not ray.wait([call], timeout=SLOW)[0]:
-                    self._status(
-                        "no worker is ready to predict: it waits for a free device, or starts"
-                    )
+                    text = "no worker is ready to predict: it waits for a free device, or starts"
+                    report(logging.WARNING, "waiting", text)
                 result: T = ray.get(call)
             except exceptions.RayTaskError as error:
                 cause = _raised(error).error
@@ -191,7 +190,7 @@ class RayEngine:
         policy = Policy(self.options.timeout, self.options.tries, self.options.pause)
         backend = _RayBackend(placement, work, self._spares)
         try:
-            Scheduler(backend, policy, commit, self._status).run(shards)
+            Scheduler(backend, policy, commit).run(shards)
         finally:
             backend.close()
 

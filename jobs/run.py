@@ -1,5 +1,6 @@
 """A durable job, from its words to its account: plan, run what the ledger lacks, merge."""
 
+import logging
 import platform
 import sys
 import time
@@ -15,19 +16,21 @@ from .. import __version__
 from ..core import numerics
 from ..core.durable import write_bytes
 from ..core.errors import EnvironmentFault, InputError, Refused, TooManyRejected
+from ..core.events import report
 from ..core.numerics import Profile
 from ..core.records import Committed, Planned, Rejection
 from ..execution.engines import Engine, start
 from ..pipeline.find import Found, find
-from ..pipeline.parts import part_digest
+from ..pipeline.parts import part_digest, read_rejections
 from .account import ShardAccount, account, rejected_csv
 from .folder import JobFolder, job_path, now
 from .identity import absolute, fingerprint, identity_of, refuse_difference, refuse_other
 from .job import Job, Summary, engine_options
+from .log import logged
 from .output import earlier_files, recorded_output
 from .plan import PLAN, read_plan, shards, write_plan
 from .profile import choose_profile, recorded_profile
-from .progress import Progress, say
+from .progress import Progress
 from .record import VERSION, Counts, JobRecord, State
 
 CLASSES = "classes.csv"  # in the job folder: what a label, or a colour, stands for
@@ -61,7 +64,7 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     finding = _start_finding(job, folder)
     _let_mistakes_show(finding)
     # The lock outlives the engine: what still writes must not meet the next job.
-    with ExitStack() as lock, start(engine_options(job.spec), say) as engine:
+    with ExitStack() as lock, start(engine_options(job.spec)) as engine:
         found = finding.result()
         job.output.check_names(found.root, found.images)
         profile = choose_profile(job, engine, recorded=None)
@@ -77,7 +80,10 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
                 recorded_output(folder).discard(folder)
             folder.clear()
             job.output.check_free(found.images)
+            lock.enter_context(logged(folder.path))
             record = _freeze(job, folder, found, profile)
+            text = f"begun by hw1 {__version__}: {len(found.images)} images planned"
+            report(logging.INFO, "begin", text, node=platform.node())
             return _run(job, folder, found.images, record, {}, engine, progress)
 
 
@@ -148,19 +154,22 @@ def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> JobR
 
 def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     """A job that was begun: the same, or refused; then what its ledger lacks."""
-    with folder.lock():
+    with folder.lock(), logged(folder.path):
         before = folder.read().identity
         recorded = recorded_profile(before)
         refuse_other(job, before)
         plan = read_plan(folder.path, before["plan"])
         done = _intact(job, folder)
+        finished = sum(entry.images for entry in done.values())
+        text = f"resumed by hw1 {__version__}: {finished} of {len(plan)} images are done"
+        report(logging.INFO, "resume", text, node=platform.node())
         _refuse_too_many(job, folder, sum(entry.rejected for entry in done.values()), len(plan))
-        if sum(entry.images for entry in done.values()) == len(plan):
+        if finished == len(plan):
             return _finish(job, folder, plan, done, resumed=len(plan))
         # A GPU that has come since must not be chosen by itself.
         on_cpu = recorded.device == "cpu"
         options = engine_options(job.spec)
-        with start(replace(options, device="cpu") if on_cpu else options, say) as engine:
+        with start(replace(options, device="cpu") if on_cpu else options) as engine:
             profile = numerics.identity(choose_profile(job, engine, recorded))
             refuse_difference(
                 job,
@@ -191,6 +200,8 @@ def _run(
 ) -> Summary:
     """Run the shards that are not done, each entered in the ledger when it's durable."""
     profile = recorded_profile(record.identity)
+    decisive = numerics.identity(profile)
+    report(logging.INFO, "profile", ", ".join(f"{k} {v}" for k, v in decisive.items()))
     work = job.work(Path(record.root), folder.path, profile)
     cut = shards(plan, record.shard_size, profile.batch_size)
     pending = (shard for shard in cut if shard.id not in done)
@@ -203,12 +214,26 @@ def _run(
         done[entry.shard] = entry
         rejected += entry.rejected
         meter.advance(entry.images, entry.rejected)
+        _report_shard(folder, entry)
         _refuse_too_many(job, folder, rejected, len(plan))
 
     with _recorded(folder), folder.ledger() as ledger, progress.meter(len(plan), before) as meter:
         job.output.prepare()
         engine.run(work, pending, commit)
     return _finish(job, folder, plan, done, resumed=before)
+
+
+def _report_shard(folder: JobFolder, entry: Committed) -> None:
+    number, seconds = entry.shard, entry.seconds
+    text = f"shard {number}: {entry.images} images, {entry.rejected} rejected, {seconds:.1f} s"
+    report(logging.DEBUG, "shard", text, shard=number)
+    if not entry.rejected:
+        return
+    with suppress(OSError, ValueError):  # the log is no reason to fail
+        for rejection in read_rejections(folder.path, number):
+            image, reason = rejection.image_id, rejection.reason
+            text = f"{image}: {reason}, {rejection.detail}"
+            report(logging.INFO, "rejected", text, shard=number, image=image, reason=reason)
 
 
 @contextmanager
@@ -273,4 +298,6 @@ def _finish(
             reasons=dict(summary.reasons),
         )
         folder.update(state="done", error=None, counts=counts)
+        text = f"done: {summary.scored} images scored, {summary.rejected} rejected"
+        report(logging.INFO, "done", text)
     return summary

@@ -116,13 +116,14 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
             cluster.close()
 
 
-def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path) -> None:
+def test_nodes_come_and_go_and_nothing_is_lost(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ray, inline = tmp_path / "ray", tmp_path / "inline"
     ray.mkdir()
     inline.mkdir()
     todo = shards(40, 4)
     done: list[Committed] = []
-    said: list[str] = []
 
     def replace_node() -> None:
         for _ in range(600):  # until then nothing is under way for sure
@@ -136,7 +137,7 @@ def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path)
 
     cluster.add()
     options = RayOptions(address=cluster.address, device="cpu", actors=3, timeout=120, pause=0.1)
-    with RayEngine(options, said.append) as engine, ThreadPoolExecutor(1) as thread:
+    with RayEngine(options) as engine, ThreadPoolExecutor(1) as thread:
         assert engine.resources().machines == 1
         replaced = thread.submit(replace_node)
         signed = {f"{k}.png": ("predict", "sign") for k in range(160)}
@@ -149,7 +150,7 @@ def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path)
         assert replace(got, seconds=0) == replace(want, seconds=0)
         assert (ray / f"{got.shard}.txt").read_bytes() == (inline / f"{got.shard}.txt").read_bytes()
     lost = "predict of '28.png' to '31.png' failed and is tried again: "
-    assert any(line.startswith(lost) for line in said), "\n".join(said)
+    assert any(line.startswith(lost) for line in caplog.messages), caplog.text
     signs = {sign.stem: sign.read_text().rpartition("-")[2] for sign in ray.glob("*.sign")}
     assert signs["29.png"] == "2"
     # Actors hold no processor, and the head has none: they belong beside the others, all the same.
