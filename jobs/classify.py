@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from ..core.classes import Classes
 from ..core.errors import InputError
 from ..core.numerics import Device, Profile
 from ..core.records import TaskKind
@@ -48,6 +49,11 @@ class ClassifyJob:
     def members(self) -> tuple[str, ...]:
         """The models that the job runs."""
         return self.ensemble.members
+
+    @property
+    def classes(self) -> Classes:
+        """What the members, who agree, tell apart."""
+        return self.output.classes
 
     def batch_size(self, device: Device) -> int:
         """The images in a forward pass."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..core.classes import Classes
 from ..core.numerics import Device, Profile
 from ..core.records import TaskKind, Work
 from ..core.spec import JobSpec
@@ -34,7 +35,11 @@ class Job(Protocol):
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """The models' checkpoints, at least one; they agree in their classes."""
+        """The models' checkpoints."""
+
+    @property
+    def classes(self) -> Classes:
+        """What the models, which agree, tell apart."""
 
     def batch_size(self, device: Device) -> int:
         """The images in a forward pass, where none is asked for."""

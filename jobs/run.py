@@ -129,8 +129,7 @@ def _removed_if_refused(folder: JobFolder) -> Iterator[None]:
 def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> JobRecord:
     """Write the plan, then the record that makes the job resumable."""
     plan = write_plan(found.images, folder.path / PLAN)
-    classes = job.checkpoints[0].classes
-    table = (classes.coloured() if job.task == "segment" else classes).to_csv()
+    table = (job.classes.coloured() if job.task == "segment" else job.classes).to_csv()
     write_bytes(folder.path / CLASSES, [table.encode()])
     identity = {**identity_of(job), "plan": plan, "profile": numerics.identity(profile)}
     record = JobRecord(

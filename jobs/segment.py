@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from ..core.classes import Classes
 from ..core.errors import InputError
 from ..core.numerics import Device, Profile
 from ..core.records import TaskKind
@@ -44,6 +45,11 @@ class SegmentJob:
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The segmenter's."""
         return (self.checkpoint,)
+
+    @property
+    def classes(self) -> Classes:
+        """What the segmenter tells apart."""
+        return self.checkpoint.classes
 
     def batch_size(self, device: Device) -> int:
         """One: an image's mask depends on no other image, and a tile is work enough."""

@@ -99,7 +99,7 @@ def _hint(word: str) -> str:
     known = libraries.names("torchvision")
     if not colon and name in known:
         return f"did you mean torchvision:{name}?"
-    close = _close(name, [*MEMBERS, *known])
+    close = _close(name, dict.fromkeys([*MEMBERS, *known]))
     named = [each if each in MEMBERS else f"torchvision:{each}" for each in close]
     hint = (
         f"did you mean {' or '.join(named)}? " if named and library in ("", "torchvision") else ""

@@ -110,8 +110,8 @@ def _word_fault(preprocessing: Preprocessing, task: TaskKind, least: int) -> str
 
 def _size_fault(preprocessing: Preprocessing, task: TaskKind, least: int) -> str | None:
     size, resize = preprocessing.size, preprocessing.resize
-    if resize is not None and not _is_size(resize, 1):
-        return "resize must be a whole number of pixels, or two"
+    if resize is not None and (not _is_size(resize, 1) or max(_pair(resize)) > _MOST):
+        return f"resize must be a whole number of pixels up to {_MOST}, or two"
     if task == "segment":
         if size is not None:
             return "size must be null for a segmenter"
@@ -124,9 +124,13 @@ def _size_fault(preprocessing: Preprocessing, task: TaskKind, least: int) -> str
     return None
 
 
+def _pair(size: Any) -> Any:
+    return size if isinstance(size, tuple) else (size, size)
+
+
 def _is_size(size: Any, least: int) -> bool:
-    sides = size if isinstance(size, tuple) else (size, size)
-    return len(sides) == 2 and all(type(side) is int and least <= side <= _MOST for side in sides)
+    sides = _pair(size)
+    return len(sides) == 2 and all(type(side) is int and side >= least for side in sides)
 
 
 def tensors_digest(state: Mapping[str, "Tensor"]) -> str:

@@ -206,7 +206,7 @@ class TestImport:
     def test_nothing_is_overwritten_unasked(self, old: Path, tmp_path: Path) -> None:
         output = tmp_path / "vgg16.safetensors"
         output.write_text("mine")
-        with pytest.raises(InputError, match="exists: give another --output, or --overwrite"):
+        with pytest.raises(InputError, match="exists: give another name, or --overwrite"):
             run("import", old, "--member", "vgg16", "--output", output)
         assert output.read_text() == "mine"
         run("import", old, "--member", "vgg16", "--output", output, "--overwrite")
