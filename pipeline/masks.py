@@ -1,15 +1,11 @@
-"""Masks: classes as colours, those of DeepGlobe where a checkpoint has no others, and PNG files."""
+"""Masks: classes as colours, those of DeepGlobe where a checkpoint has no others."""
 
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from ..core.classes import REFERENCE_SEGMENTER, Classes
-from ..core.errors import Hw1Error, InputError
 from ..core.records import UInt8
 
 NAMES = REFERENCE_SEGMENTER.names
@@ -82,36 +78,3 @@ def _lookup(table: UInt8, index: NDArray[Any]) -> UInt8:
     for top in range(0, len(index), 256):
         found[top : top + 256] = table[index[top : top + 256]]
     return found
-
-
-def read_mask(path: Path) -> tuple[UInt8, int]:
-    """The classes (H, W) of a mask, and how many of its pixels have a colour that is no class's.
-
-    Such pixels are FOREIGN. RGB and palette PNGs are read by their colours; one with a single
-    8-bit channel holds the classes themselves. Raises InputError.
-    """
-    try:
-        with warnings.catch_warnings():
-            # A mask of a large image is large: Pillow's warning is about files from strangers.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG",)) as image:
-                classes = _classes(image, path)
-    except (Hw1Error, MemoryError):
-        raise
-    except Exception as error:  # Pillow raises nearly anything for a damaged chunk
-        found = "no PNG image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise InputError(f"{path}: expected a PNG mask, found: {found}") from error
-    return classes, int(np.count_nonzero(classes == FOREIGN))
-
-
-def _classes(image: Image.Image, path: Path) -> UInt8:
-    if image.mode == "L":
-        index = np.array(image)
-        index[index >= len(NAMES)] = FOREIGN
-        return index
-    if image.mode in ("RGB", "RGBA", "P"):
-        return classes_of(np.asarray(image.convert("RGB")))
-    raise InputError(
-        f"{path}: expected a mask of RGB colours, a palette, or 8-bit classes 0 to "
-        f"{len(NAMES) - 1}; found a PNG of mode {image.mode}"
-    )
