@@ -94,6 +94,11 @@ _COMMON: list[Decorator] = [
         "--overwrite", is_flag=True, help="Discard the earlier job of this output, and begin again."
     ),
     click.option(
+        "--check",
+        is_flag=True,
+        help="Read again all that was written before, whatever its size and time.",
+    ),
+    click.option(
         "--max-rejected", type=Limit(), help="Stop where more images are rejected than this."
     ),
     click.option("--rejected-ok", is_flag=True, help="Exit with 0 even if images were rejected."),

@@ -20,6 +20,8 @@ Kind = Literal[
     "verdict",
     "worker",
     "machine",
+    "damage",
+    "folder",
     "waiting",
     "refused",
     "interrupted",

@@ -113,12 +113,15 @@ class Written:
     ``rows`` are lines of the shard's part without the line end: of the CSV for classification,
     ``image_id,sha256`` for masks. ``scores`` is float32 (n, classes) where a
     scores file is asked for.
+    ``files`` are lines that say what each mask's file was when it was written: see
+    ``parts.FileStamps``.
     """
 
     piece: Shard
     rows: tuple[str, ...]
     rejections: tuple[Rejection, ...]
     scores: Float32 | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ class TiffReading:
 class JobSpec:
     """What both kinds of job have in common. None, ``auto``: chosen when the job begins.
 
-    ``source`` is a file, a folder, a glob, ``@list.txt`` or ``@-``. ``max_rejected`` is a
-    number, or a percentage of the planned images such as ``0.5%``. ``timeout`` is in seconds an
-    image. ``tta``: test-time augmentation (see ``pipeline.views``). ``bands`` and ``scale_from``:
-    see TiffReading.
+    ``source`` is a file, a folder, a glob, ``@list.txt`` or ``@-``. ``max_rejected`` is a number,
+    or a percentage of the planned images such as ``0.5%``. ``timeout`` is in seconds an image.
+    ``check``: the content of all that was written is read again. ``tta``: test-time
+    augmentation (see ``pipeline.views``). ``bands`` and ``scale_from``: see TiffReading.
     """
 
     source: str
@@ -45,6 +45,7 @@ class JobSpec:
     address: str | None = None
     timeout: float | None = None
     overwrite: bool = False
+    check: bool = False
     max_rejected: str | None = None
     rejected_ok: bool = False
     tta: bool = False

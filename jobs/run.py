@@ -19,9 +19,10 @@ from ..core.errors import EnvironmentFault, InputError, Refused, TooManyRejected
 from ..core.events import report
 from ..core.numerics import Profile
 from ..core.records import Committed, Planned, Rejection
+from ..core.text import some
 from ..execution.engines import Engine, start
 from ..pipeline.find import Found, find
-from ..pipeline.parts import part_digest, read_rejections
+from ..pipeline.parts import Stamp, part_digest, read_rejections, stamp
 from .account import ShardAccount, account, rejected_csv
 from .folder import JobFolder, job_path, now
 from .identity import absolute, fingerprint, identity_of, refuse_difference, refuse_other
@@ -32,6 +33,7 @@ from .plan import PLAN, read_plan, shards, write_plan
 from .profile import choose_profile, recorded_profile
 from .progress import Progress
 from .record import VERSION, Counts, JobRecord, State
+from .table import Table
 
 CLASSES = "classes.csv"  # in the job folder: what a label, or a colour, stands for
 
@@ -180,12 +182,31 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
 
 
 def _intact(job: Job, folder: JobFolder) -> dict[int, Committed]:
-    """The ledger's shards whose parts are as they were committed; others are done again."""
-    return {
-        shard: entry
-        for shard, entry in folder.committed().items()
-        if part_digest(folder.path, shard) == entry.digest and job.output.is_intact(folder, entry)
-    }
+    """The ledger's shards whose parts and files are as written; the others are done again."""
+    done: dict[int, Committed] = {}
+    parts, files = 0, list[Path]()
+    for shard, entry in folder.committed().items():
+        if part_digest(folder.path, shard) != entry.digest:
+            parts += 1
+            continue
+        bad = job.output.damaged(folder, entry, (), check=job.spec.check)
+        files += bad
+        if not bad:
+            done[shard] = entry
+    if parts:
+        report(
+            logging.WARNING,
+            "damage",
+            f"{parts} of the job's parts were not as written: their images are scored again",
+        )
+    if files:
+        names = some([str(path) for path in files])
+        report(
+            logging.WARNING,
+            "damage",
+            f"{len(files)} masks or overlays were not as written: made again ({names})",
+        )
+    return done
 
 
 def _run(
@@ -274,7 +295,8 @@ def _finish(
     resumed: int,
 ) -> Summary:
     """Merge the parts, check that planned = scored + rejected, and say that it is done."""
-    ignored = folder.read().counts.ignored
+    record = folder.read()
+    ignored = record.counts.ignored
     summary = Summary(job.task, job.spec.output, folder.path, len(plan), ignored, resumed=resumed)
     rejections: list[Rejection] = []
 
@@ -287,7 +309,13 @@ def _finish(
             yield shard
 
     with _recorded(folder):
-        job.output.finish(folder, tallied())
+        if record.state == "done":
+            _report_damage(job, folder, record, account(folder.path, done, plan), plan)
+        if record.state == "done" and record.written == _stamps(job) and not job.spec.check:
+            for _ in tallied():
+                pass
+        else:
+            job.output.finish(folder, tallied())
         write_bytes(folder.rejected_path, [rejected_csv(rejections)])
         counts = Counts(
             planned=len(plan),
@@ -296,7 +324,25 @@ def _finish(
             rejected=summary.rejected,
             reasons=dict(summary.reasons),
         )
-        folder.update(state="done", error=None, counts=counts)
+        folder.update(state="done", error=None, counts=counts, written=_stamps(job))
         text = f"done: {summary.scored} images scored, {summary.rejected} rejected"
         report(logging.INFO, "done", text)
     return summary
+
+
+def _stamps(job: Job) -> list[Stamp]:
+    """Size and time of the files, not folders, that the command names."""
+    return [stamp(path) for path in job.output.paths if path.is_file()]
+
+
+def _report_damage(
+    job: Job,
+    folder: JobFolder,
+    record: JobRecord,
+    shards: Iterator[ShardAccount],
+    plan: Sequence[Planned],
+) -> None:
+    """Say where the result of a job that was done isn't as it was written."""
+    suspect = record.written != _stamps(job) or job.spec.check
+    if suspect and isinstance(job.output, Table) and any(job.output.faults(folder, shards, plan)):
+        report(logging.WARNING, "damage", f"{job.spec.output} was not as written: made again")

@@ -1,7 +1,7 @@
 """The output of a job that labels images: OUT, and the file of class probabilities."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -76,9 +76,11 @@ class Table:
     def prepare(self) -> None:
         """Nothing: the files are written in the end."""
 
-    def is_intact(self, folder: JobFolder, entry: Committed) -> bool:
-        """True: a shard writes nothing besides its part."""
-        return True
+    def damaged(
+        self, folder: JobFolder, entry: Committed, stale: Container[str], *, check: bool
+    ) -> list[Path]:
+        """None: a shard writes nothing besides its part."""
+        return []
 
     def finish(self, folder: JobFolder, shards: Iterator[ShardAccount]) -> None:
         """Write OUT, and the scores where asked for, from the parts."""
@@ -97,8 +99,9 @@ class Table:
         self, folder: JobFolder, shards: Iterator[ShardAccount], plan: Sequence[Planned]
     ) -> Iterator[str]:
         """Where OUT isn't the header and the parts, or the scores are gone."""
-        if not self.path.is_file():
-            yield f"{self.path}: expected the job's result, found nothing"
+        if not self.path.is_file() or self.path.is_symlink():
+            found = "a link" if self.path.is_symlink() else "nothing"
+            yield f"{self.path}: expected the job's result, found {found}"
             return
         with opened(self.path, self.columns) as result:
             if result.title_fault:

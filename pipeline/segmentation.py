@@ -20,7 +20,7 @@ from ..models.members import SEGMENTERS
 from .decode import decode_photos
 from .masks import colours_of, palette_of
 from .names import output_name
-from .parts import commit_part
+from .parts import FileStamps, commit_part, stamp
 from .rows import format_row
 from .views import ONE_VIEW, TTA_VIEWS, View
 
@@ -59,7 +59,9 @@ class SegmentWork:
         """Write the piece's masks (and overlays), durably; rows are ``image_id,sha256``."""
         count = len(predicted.image_ids)
         masks, photos = predicted.arrays[:count], predicted.arrays[count:]
-        rows, folders = [], set()
+        rows: list[str] = []
+        stamps: list[str] = []
+        folders = set()
         for index, image_id in enumerate(predicted.image_ids):
             name = output_name(image_id, ".png", self.spec.keep_suffix)
             png = encode_mask(masks[index], self.spec.mask_format, self.checkpoint.classes)
@@ -71,9 +73,13 @@ class SegmentWork:
                 make_folder(file.parent)
                 write_bytes(file, [content], sync_folder=False, scratch=self.folder / "parts")
                 folders.add(file.parent)
-            rows.append(format_row((image_id, hashlib.sha256(png).hexdigest())))
+            digests = [hashlib.sha256(content).hexdigest() for content in files.values()]
+            rows.append(format_row((image_id, digests[0])))
+            seen = [stamp(file) for file in files]
+            blended = FileStamps(seen[0], digests[-1], seen[-1])
+            stamps.append((blended if self.overlay else FileStamps(seen[0])).line(image_id))
         sync_folders(folders)
-        return Written(predicted.piece, tuple(rows), predicted.rejections)
+        return Written(predicted.piece, tuple(rows), predicted.rejections, files=tuple(stamps))
 
     def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
         """Write the shard's part."""
