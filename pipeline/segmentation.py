@@ -76,8 +76,8 @@ class SegmentWork:
             digests = [hashlib.sha256(content).hexdigest() for content in files.values()]
             rows.append(format_row((image_id, digests[0])))
             seen = [stamp(file) for file in files]
-            blended = FileStamps(seen[0], digests[-1], seen[-1])
-            stamps.append((blended if self.overlay else FileStamps(seen[0])).line(image_id))
+            both = (digests[-1], seen[-1]) if self.overlay else ()
+            stamps.append(FileStamps(seen[0], *both).line(image_id))
         sync_folders(folders)
         return Written(predicted.piece, tuple(rows), predicted.rejections, files=tuple(stamps))
 
