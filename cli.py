@@ -46,6 +46,20 @@ class LazyGroup(click.Group):
     The one place where errors for the user become a line and an exit code.
     """
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run as a program, or, where arguments are given, within one."""
+        if args or "args" in extra:
+            return super().main(*args, **extra)
+        _open_streams()
+        _take_names_as_utf_8()
+        try:
+            return super().main(**extra)
+        except SystemExit as end:
+            if end.code == INTERRUPTED:  # by a second Ctrl-C torch would print
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
+            raise
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of the table."""
         return list(_COMMANDS)
@@ -86,17 +100,6 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
-    def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
-        """Run the program, with its three streams open, whatever it was started with."""
-        _open_streams()
-        try:
-            return super().main(args, *more, **options)
-        except SystemExit as end:
-            if args is None and end.code == INTERRUPTED:  # this is the end of the process, too
-                for number in (signal.SIGINT, signal.SIGTERM):  # a second one: torch would print
-                    signal.signal(number, signal.SIG_IGN)
-            raise
-
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the group's own options: --help and --version print, and end the program."""
         with _told(ctx):
@@ -108,6 +111,20 @@ class LazyGroup(click.Group):
             sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names may be any bytes
         with _told(ctx):
             return super().invoke(ctx)
+
+
+def _take_names_as_utf_8() -> None:
+    """Start Python again where its locale is not UTF-8: names in results would be other bytes.
+
+    With UTF-8, any bytes come back as they are (surrogateescape); Ray's processes inherit it.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    if os.environ.get("PYTHONUTF8") == "1" or not sys.executable:  # that was of no use
+        _say("expected a Python that takes names as UTF-8: don't give it -X utf8=0, -E or -I")
+        sys.exit(InputError.exit_code)
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from ..core.errors import EnvironmentFault
+from ..core.spec import Column
 from . import options
 from .options import (
     Bands,
@@ -93,6 +94,11 @@ _COMMON: list[Decorator] = [
         "--overwrite", is_flag=True, help="Discard the earlier job of this output, and begin again."
     ),
     click.option(
+        "--check",
+        is_flag=True,
+        help="Read again all that was written before, whatever its size and time.",
+    ),
+    click.option(
         "--max-rejected", type=Limit(), help="Stop where more images are rejected than this."
     ),
     click.option("--rejected-ok", is_flag=True, help="Exit with 0 even if images were rejected."),
@@ -100,6 +106,12 @@ _COMMON: list[Decorator] = [
         "--accept-gone",
         is_flag=True,
         help="Reject images that are gone with their folders, rather than wait for a remount.",
+    ),
+    click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        help="Say more on stderr, as OUT.csv.job/log.jsonl does; -vv: each shard too.",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
 ]
@@ -113,12 +125,19 @@ def _classify_options(function: Function) -> Function:
     return decorate(
         function,
         _COMMON[0],
-        click.argument("output", metavar="OUT.csv", type=FileType()),
+        click.argument("output", metavar="OUT", type=FileType()),
         *_COMMON[1:],
         click.option(
             "--members",
             type=Names(),
-            help="Classifiers that vote.  [default: those of ensemble.toml in --weights, else all]",
+            help="Classifiers that vote: names of members, or of files in --weights.  [default: "
+            "those of ensemble.toml there, else all members that it has]",
+        ),
+        click.option(
+            "--model",
+            type=FileType(),
+            metavar="FILE",
+            help="Instead: one checkpoint of any classifier, .safetensors or .onnx.",
         ),
         _tta("add each image's mirror image to the vote. More accurate, in twice the time."),
         click.option(
@@ -134,14 +153,17 @@ def _classify_options(function: Function) -> Function:
         ),
         click.option(
             "--top-k",
-            type=click.IntRange(1, 50),
+            type=click.IntRange(1),
             default=1,
             show_default=True,
             help="Labels an image, best first (columns label_2, label_3, …).",
         ),
-        click.option("--columns", type=Names(), help="More columns: confidence, agreement."),
+        click.option("--columns", type=Names(), help="More columns: confidence, agreement, name."),
         click.option(
-            "--scores", type=FileType(), metavar="FILE.parquet", help="Write class probabilities."
+            "--scores",
+            type=FileType(),
+            metavar="FILE",
+            help="Write class probabilities: FILE.parquet or FILE.csv.",
         ),
     )
 
@@ -154,10 +176,10 @@ def _segment_options(function: Function) -> Function:
         *_COMMON[1:],
         click.option(
             "--model",
-            type=click.Choice(["fcn8s", "fcn32s"]),
             default="fcn8s",
             show_default=True,
-            help="The segmenter.",
+            metavar="NAME|FILE",
+            help="The segmenter: fcn8s, fcn32s, or a checkpoint's file, .safetensors or .onnx.",
         ),
         _tta(
             "average three views of each image, of three sizes, one mirrored. More accurate, in "
@@ -188,11 +210,11 @@ def batch() -> None:
     """
 
 
-@batch.command(cls=OneSource, short_help="Give each image in IN one of 50 classes.")
+@batch.command(cls=OneSource, short_help="Give each image in IN a class.")
 @_DRY_RUN
 @_classify_options
 def classify(dry_run: bool, **words: Any) -> None:
-    """Give each image in IN one of 50 classes: OUT.csv, a row an image.
+    """Give each image in IN a class: OUT.csv (or .parquet, .jsonl), a row an image.
 
     IN is a file, a folder (with those in it), a glob, or a list of files: @list.txt, @- (stdin).
     The same command again resumes a job that was killed.
@@ -200,16 +222,17 @@ def classify(dry_run: bool, **words: Any) -> None:
     \b
       hw1 batch classify photos/ labels.csv
       hw1 batch classify 'photos/**/*.png' labels.csv --members vgg16 --top-k 5
+      hw1 batch classify photos/ labels.csv --model my.safetensors --columns name
       find photos -name '*.jpg' | hw1 batch classify @- labels.csv --json
     """
     _classify(words, dry_run=dry_run)
 
 
-@batch.command(cls=OneSource, short_help="Give each image in IN a land-cover mask.")
+@batch.command(cls=OneSource, short_help="Give each image in IN a mask.")
 @_DRY_RUN
 @_segment_options
 def segment(dry_run: bool, **words: Any) -> None:
-    """Give each image in IN a land-cover mask: MASKS/, a PNG an image.
+    """Give each image in IN a mask (of land cover by default): MASKS/, a PNG an image.
 
     IN is a file, a folder (with those in it), a glob, or a list of files: @list.txt, @- (stdin).
     The same command again resumes a job that was killed.
@@ -244,27 +267,29 @@ def _classify(words: dict[str, Any], *, dry_run: bool) -> None:
     from ..core.spec import ClassifySpec
     from ..jobs.classify import ClassifyJob
 
-    as_json = words.pop("as_json")
+    as_json, verbose = words.pop("as_json"), words.pop("verbose")
     columns = tuple(dict.fromkeys(words.pop("columns") or ()))
-    unknown = [name for name in columns if name not in ("confidence", "agreement")]
+    unknown = [name for name in columns if name not in get_args(Column)]
     if unknown:
         raise click.BadParameter(
-            f"expected confidence or agreement, found {unknown[0]!r}", param_hint="--columns"
+            f"expected among {', '.join(get_args(Column))}, found {unknown[0]!r}",
+            param_hint="--columns",
         )
-    _run(ClassifyJob.open(ClassifySpec(columns=columns, **words)), as_json, dry_run)
+    _run(ClassifyJob.open(ClassifySpec(columns=columns, **words)), as_json, dry_run, verbose)
 
 
 def _segment(words: dict[str, Any], *, dry_run: bool) -> None:
     from ..core.spec import SegmentSpec
     from ..jobs.segment import SegmentJob
 
-    as_json = words.pop("as_json")
-    _run(SegmentJob.open(SegmentSpec(**words)), as_json, dry_run)
+    as_json, verbose = words.pop("as_json"), words.pop("verbose")
+    _run(SegmentJob.open(SegmentSpec(**words)), as_json, dry_run, verbose)
 
 
-def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
+def _run(job: "Job", as_json: bool, dry_run: bool, verbose: int) -> None:
     from ..execution.signals import terminate_as_interrupt
     from ..jobs.dry_run import dry_run as describe
+    from ..jobs.log import messages
     from ..jobs.progress import Progress, console
     from ..jobs.run import run_job
     from .report import print_dry_run, print_summary
@@ -273,7 +298,8 @@ def _run(job: "Job", as_json: bool, dry_run: bool) -> None:
         plan = describe(job)
         print_dry_run(plan, as_json=as_json)
         click.get_current_context().exit(2 if plan.problems else 0)
-    with options.resumable(overwrite=job.spec.overwrite), terminate_as_interrupt():
+    resumable = options.resumable(overwrite=job.spec.overwrite)
+    with resumable, terminate_as_interrupt(), messages(verbose):
         summary = run_job(job, Progress(console(), quiet=as_json))
     try:
         print_summary(summary, as_json=as_json)

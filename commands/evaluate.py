@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import PathType
+from .options import FileType, PathType
 
 _ALLOW_REJECTED = click.option(
     "--allow-rejected",
@@ -18,6 +18,20 @@ _FIGURES = click.option(
     type=PathType,
     metavar="DIR",
     help="Write figures (PNG) into this folder.",
+)
+
+_CLASSES = click.option(
+    "--classes",
+    type=PathType,
+    metavar="FILE",
+    help="The classes in order: .csv (name, or name,r,g,b), .txt or .toml.  [default: those that "
+    "the job beside the result lists, else the reference's]",
+)
+_PER_IMAGE = click.option(
+    "--per-image", type=FileType(), metavar="FILE", help="Write a row an image as CSV."
+)
+_PER_CLASS = click.option(
+    "--per-class", type=FileType(), metavar="FILE", help="Write a row a class as CSV."
 )
 
 
@@ -42,6 +56,9 @@ def evaluate() -> None:
     metavar="CSV",
     help="Names of the classes, to read beside their numbers: columns label, name.",
 )
+@_CLASSES
+@_PER_IMAGE
+@_PER_CLASS
 @_FIGURES
 @_ALLOW_REJECTED
 @_JSON
@@ -51,15 +68,19 @@ def classify(
     *,
     scores: Path | None,
     names: Path | None,
+    classes: Path | None,
+    per_image: Path | None,
+    per_class: Path | None,
     figures: Path | None,
     allow_rejected: bool,
     as_json: bool,
 ) -> None:
     """Score the labels of OUT.csv: accuracy, top-k, classes, confusion, calibration.
 
-    TRUTH is a CSV (first column the image, second its label; a header or none) or a folder whose
-    files are named CLASS_ID.png. Images are paired by name, never by position: a missing, extra
-    or repeated one is an error that names it.
+    TRUTH is a CSV (first column the image, second its label, a number or a name; a header or
+    none), a folder with a folder for each class, or one whose files are named CLASS_ID.png. Images
+    are paired by name, never by position: a missing, extra or repeated one is an error that names
+    it. Intervals are Wilson's, of 95 %.
 
     \b
     Examples:
@@ -74,8 +95,11 @@ def classify(
 
     if figures:
         require_matplotlib()
-    known = read_class_names(names) if names else {}
-    report = evaluate_classify(predictions, truth, scores=scores, allow_rejected=allow_rejected)
+    report = evaluate_classify(
+        predictions, truth, scores=scores, allow_rejected=allow_rejected, classes=classes
+    )
+    known = read_class_names(names) if names else dict(enumerate(report.classes.names))
+    tables.write_csvs(report, per_image, per_class)
     written = figures_of_classify(report, figures, known) if figures else []
     if as_json:
         tables.print_json(report.as_json(), written)
@@ -86,18 +110,31 @@ def classify(
 @evaluate.command()
 @click.argument("masks", metavar="MASKS", type=PathType)
 @click.argument("truth", type=PathType)
+@_CLASSES
+@_PER_IMAGE
+@_PER_CLASS
 @_FIGURES
 @_ALLOW_REJECTED
 @_JSON
 def segment(
-    masks: Path, truth: Path, *, figures: Path | None, allow_rejected: bool, as_json: bool
+    masks: Path,
+    truth: Path,
+    *,
+    classes: Path | None,
+    per_image: Path | None,
+    per_class: Path | None,
+    figures: Path | None,
+    allow_rejected: bool,
+    as_json: bool,
 ) -> None:
     """Score the masks in the folder MASKS: mIoU, IoU of each class, pixel accuracy.
 
-    TRUTH is a folder of PNG masks. They are paired by name, never by position: 0010.png,
-    0010_sat.png and 0010_mask.png are all 0010; a missing or extra one is an error that names it.
-    mIoU is the mean over the classes 0 to 5, over all pixels of all images. Unknown (6) is not
-    averaged, but another class predicted on an unknown pixel counts against it.
+    TRUTH is a folder of PNG masks, by colour or by index: a line says which. They are paired by
+    name, never by position: 0010.png, 0010_sat.png and 0010_mask.png are all 0010; a missing or
+    extra one is an error that names it. mIoU is the mean over the classes, over all pixels of all
+    images. The unlabelled class (the reference's unknown, 6) is not averaged, but another class
+    predicted on such a pixel counts against it. Intervals, of 95 %, are by bootstrap over the
+    images.
 
     \b
     Examples:
@@ -111,7 +148,10 @@ def segment(
     if figures:
         require_matplotlib()
     with tables.progress() as watch:
-        report = evaluate_segment(masks, truth, allow_rejected=allow_rejected, watch=watch)
+        report = evaluate_segment(
+            masks, truth, allow_rejected=allow_rejected, watch=watch, classes=classes
+        )
+    tables.write_csvs(report, per_image, per_class)
     written = figures_of_segment(report, figures) if figures else []
     if as_json:
         tables.print_json(report.as_json(), written)

@@ -72,8 +72,8 @@ def show(path: Path, as_json: bool) -> None:
         "fingerprint": record.fingerprint,
         "job folder": str(job.path),
     }
-    if record.error:
-        lines["error"] = record.error
+    if job.error:
+        lines["error"] = job.error
     width = max(map(len, lines))
     click.echo(printable("\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())))
 

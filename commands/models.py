@@ -8,20 +8,21 @@ import click
 
 from ..core.errors import InputError
 from ..models.catalogue import (
-    Dtype,
     Entry,
     architecture,
-    convert,
     describe,
+    describe_file,
     ensemble_fault,
     entries,
     entry,
 )
-from ..models.checkpoints import Store
+from ..models.checkpoints import Checkpoint, Store, read_checkpoint
+from ..models.ensemble import is_file_name
 from ..models.members import MEMBERS, nearest
 from . import options
-from .options import PathType
+from .model_import import import_
 
+_NAMES_SHOWN = 10
 _HEADLINES = ("accuracy", "miou")  # the scores to show where a checkpoint has many
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
@@ -38,6 +39,8 @@ class _Members(click.Group):
         """A member's command is made when asked for. Raises InputError with the nearest name."""
         if cmd_name in MEMBERS:
             return _member_command(cmd_name)
+        if is_file_name(cmd_name):
+            return _file_command(Path(cmd_name))
         command = super().get_command(ctx, cmd_name)
         if command is not None or ctx.resilient_parsing:  # the latter: shell completion
             return command
@@ -60,7 +63,8 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
     hw1 models                          all members
     hw1 models vgg16                    its architecture and checkpoint
     hw1 models --weights DIR            the checkpoints of another folder
-    hw1 models import vgg16-best.pth --member vgg16
+    hw1 models my.safetensors           what a file holds
+    hw1 models import best.pth my.safetensors --arch torchvision:resnet50
     """
     if context.invoked_subcommand is not None:
         return
@@ -79,53 +83,26 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
         click.echo(f"No checkpoint in {store.folder}: name a folder with --weights DIR", err=True)
 
 
-@models.command("import", short_help="Convert a checkpoint to safetensors.")
-@click.argument("old", type=PathType)
-@click.option("--member", required=True, metavar="NAME", help="Whose checkpoint OLD is.")
-@click.option(
-    "--output",
-    type=PathType,
-    metavar="PATH",
-    help="The new file, or its folder. Default: NAME.safetensors beside OLD.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["keep", "fp16", "fp32"]),
-    default="keep",
-    show_default=True,
-    help="What the weights are stored in.",
-)
-@click.option(
-    "--preprocessing",
-    metavar="JSON",
-    help='What images OLD was trained on: \'{"size": 48, "scale": 1, "mean": [0.485, 0.456, '
-    '0.406], "std": [0.229, 0.224, 0.225]}\'. Default: as OLD says, or else '
-    "40 × 40 (a segmenter's: as they are), not normalised.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace the new file where it exists.")
-def import_(
-    old: Path,
-    *,
-    member: str,
-    output: Path | None,
-    dtype: Dtype,
-    preprocessing: str | None,
-    overwrite: bool,
-) -> None:
-    """Convert OLD, a checkpoint written by torch.save, to safetensors.
+models.add_command(import_)
 
-    Reads state dicts, bare or under "state_dict", with or without "module." before the names, in
-    torch's old and new formats. Pickles that hold anything but tensors are refused, unread.
-    """
-    made = convert(
-        old, member, output, dtype=dtype, preprocessing=preprocessing, overwrite=overwrite
-    )
-    click.echo(made.path)
-    click.echo(
-        f"{member}: {_size(made.bytes)}, SHA-256 {made.digest[:12]}, input "
-        f"{describe(made.preprocessing)}",
-        err=True,
-    )
+
+def _file_command(path: Path) -> click.Command:
+    """``hw1 models FILE``."""
+
+    @click.command(path.name)
+    @_as_json
+    @click.pass_context
+    def show(context: click.Context, as_json: bool) -> None:
+        """Show what a checkpoint's file holds."""
+        above = context.parent.params if context.parent else {}
+        found = read_checkpoint(path)
+        if as_json or above.get("as_json"):
+            click.echo(json.dumps(describe_file(found), indent=2, ensure_ascii=False))
+            return
+        for key, value in [("architecture", found.architecture), *_checkpoint_facts(found)]:
+            click.echo(f"{key:<14}{value}")
+
+    return show
 
 
 @functools.cache  # the same one each time: its options are given the names of their variables
@@ -156,19 +133,23 @@ def _member_command(name: str) -> click.Command:
 
 def _facts(row: Entry) -> list[tuple[str, str]]:
     member, checkpoint = row.member, row.checkpoint
-    facts = [
-        ("member", member.name),
-        ("classes", str(member.classes)),
-        ("parameters", f"{member.parameters:,}"),
-    ]
+    facts = [("member", member.name), ("parameters", f"{member.parameters:,}")]
     if checkpoint is None:
-        return [*facts, ("checkpoint", row.fault or "missing")]
-    facts += [
+        classes = ("classes", str(member.classes))
+        return [*facts, classes, ("checkpoint", row.fault or "missing")]
+    return [*facts, *_checkpoint_facts(checkpoint)]
+
+
+def _checkpoint_facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    classes = checkpoint.classes
+    more = ", …" if len(classes) > _NAMES_SHOWN else ""
+    facts = [
+        ("classes", f"{len(classes)}: {', '.join(classes.names[:_NAMES_SHOWN])}{more}"),
         ("checkpoint", str(checkpoint.path)),
         ("SHA-256", checkpoint.digest),
         ("size", _size(checkpoint.bytes)),
         ("input", describe(checkpoint.preprocessing)),
-        ("score", _scores(row)),
+        ("score", _scores(checkpoint)),
     ]
     return [*facts, *(("recipe", text) for text in [checkpoint.metadata.get("recipe")] if text)]
 
@@ -185,7 +166,7 @@ def _print_table(rows: list[Entry]) -> None:
             _size(row.checkpoint.bytes) if row.checkpoint else "",
             f"{row.member.parameters:,}",
             f"{row.weight:g}" if row.weight else "",
-            _scores(row),
+            _scores(row.checkpoint),
         )
         for row in rows
     ]
@@ -193,8 +174,8 @@ def _print_table(rows: list[Entry]) -> None:
     print_table(columns, cells, left=("checkpoint", "digest", "score"), dim=dim)
 
 
-def _scores(row: Entry) -> str:
-    scores = row.checkpoint.scores if row.checkpoint else {}
+def _scores(checkpoint: Checkpoint | None) -> str:
+    scores = checkpoint.scores if checkpoint else {}
     scores = {name: scores[name] for name in _HEADLINES if name in scores} or scores
     return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
 

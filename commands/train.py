@@ -30,7 +30,7 @@ def train() -> None:
 @train_options.size(64)
 @train_options.epochs(12)
 @train_options.batch_size(64)
-@train_options.learning_rate(0.01)
+@train_options.learning_rate("0.01; 6e-4 for efficientnet_lite2")
 @click.option(
     "--smoothing",
     type=FiniteRange(0, 1, max_open=True),
@@ -108,7 +108,7 @@ def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **word
 )
 @train_options.epochs(12)
 @train_options.batch_size(8)
-@train_options.learning_rate(1e-4)
+@train_options.learning_rate("1e-4")
 @train_options.common
 def segment(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words: Any) -> None:
     """Train a segmenter on DATA.
@@ -150,7 +150,7 @@ def _score_scale(crop: tuple[int, int], size: int) -> float:
 def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, Any]) -> "Recipe":
     """The words of a command line, each resolved."""
     from ..core.numerics import cores, resolve_device, resolve_precision
-    from ..training.recipe import Recipe
+    from ..training.recipe import Recipe, usual_rate
 
     if words["budget"] is not None and words["epochs"] is not None:
         raise click.UsageError("--epochs and --budget both set the schedule's length: give one")
@@ -166,6 +166,7 @@ def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, An
         "validation": None if words["validation"] is None else str(words["validation"]),
         "size_from": words["size"] if words["size_from"] is None else words["size_from"],
         "epochs": words["epochs"] or epochs,
+        "lr": words["lr"] or usual_rate(task, member),
         "freeze": freeze,
         "device": device,
         "precision": resolve_precision(words["precision"], device),

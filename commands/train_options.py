@@ -52,6 +52,15 @@ _OPTIONS: list[Decorator] = [
         help="Instead of --epochs: measure some steps, and fit the schedule into this time.",
     ),
     click.option(
+        "--ema",
+        type=FiniteRange(0, 1, max_open=True),
+        default=0.999,
+        show_default=True,
+        metavar="DECAY",
+        help="What a step leaves of the average of the weights that is kept: over about "
+        "1 / (1 - DECAY) steps, so less for a short run.",
+    ),
+    click.option(
         "--freeze",
         type=click.IntRange(0),
         metavar="BLOCKS",
@@ -111,12 +120,11 @@ def batch_size(default: int) -> Decorator:
     )
 
 
-def learning_rate(default: float) -> Decorator:
-    """``--lr``, of the backbone."""
+def learning_rate(default: str) -> Decorator:
+    """``--lr``, of the backbone; the default, in words, is the recipe's."""
     return click.option(
         "--lr",
         type=FiniteRange(min=0, min_open=True),
-        default=default,
-        show_default=True,
-        help="Highest learning rate of the backbone; the layers after it have several times that.",
+        help="Highest learning rate of the backbone; the layers after it have several times "
+        f"that.  [default: {default}]",
     )

@@ -8,10 +8,11 @@ once, by capability and never by timing, recorded in job.json, and met by every 
 import math
 import os
 import platform
-from dataclasses import dataclass, fields
-from importlib.metadata import version
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from .errors import EnvironmentFault, InputError
 
@@ -33,7 +34,8 @@ class Profile:
     """What the bytes of a job's result depend on, besides the weights and the images.
 
     ``batch_size`` is the number of images in a forward pass, ``threads`` that of an actor on a
-    CPU (0 on a GPU, where the host's threads decide nothing).
+    CPU (0 on a GPU, where the host's threads decide nothing). ``libraries`` are those that some
+    models need besides torch, with their versions: ``timm 1.0.31``.
     """
 
     device: Device
@@ -45,6 +47,7 @@ class Profile:
     torch: str
     torchvision: str
     pillow: str
+    libraries: str = ""
 
 
 def resolve_device(asked: str) -> Device:
@@ -76,8 +79,17 @@ def resolve_precision(asked: str, device: Device) -> Precision:
     return cast(Precision, asked)
 
 
-def detect(device: Device, precision: Precision, batch_size: int, threads: int) -> Profile:
-    """The profile that this machine gives for these choices."""
+def detect(
+    device: Device,
+    precision: Precision,
+    batch_size: int,
+    threads: int,
+    libraries: Iterable[str] = (),
+) -> Profile:
+    """The profile that this machine gives for these choices.
+
+    ``libraries`` are the packages that the models need besides torch.
+    """
     return Profile(
         device=device,
         device_model=_device_model(device),
@@ -88,12 +100,15 @@ def detect(device: Device, precision: Precision, batch_size: int, threads: int) 
         torch=version("torch"),
         torchvision=version("torchvision"),
         pillow=version("pillow"),
+        libraries=", ".join(f"{name} {_version(name)}" for name in sorted(libraries)),
     )
 
 
 def require(profile: Profile) -> None:
     """Raise ProfileUnmet where this machine would not give the profile's bytes."""
-    here = detect(profile.device, profile.precision, profile.batch_size, profile.threads)
+    packages = [each.split()[0] for each in profile.libraries.split(", ") if each]
+    choices = profile.precision, profile.batch_size, profile.threads
+    here = detect(profile.device, *choices, packages)
     unmet = [
         f"{field.name} {getattr(profile, field.name)!r}, here {getattr(here, field.name)!r}"
         for field in fields(Profile)
@@ -104,6 +119,21 @@ def require(profile: Profile) -> None:
             f"this machine ({platform.node()}) cannot meet the job's numerics profile: "
             f"{'; '.join(unmet)}. Run it where they are equal, or start again with --overwrite"
         )
+
+
+def identity(profile: Profile) -> dict[str, Any]:
+    """The profile as a job's identity holds it: without what was added later and isn't used."""
+    fields = asdict(profile)
+    if not profile.libraries:
+        del fields["libraries"]
+    return fields
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def cores() -> int:

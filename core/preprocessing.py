@@ -1,7 +1,7 @@
 """How pixels become a network's input; a checkpoint's metadata carries it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -9,28 +9,64 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Sides = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Framing:
+    """How a photo becomes a classifier's crop of uint8 pixels: one decode serves all framings.
+
+    Without ``resize`` the whole image is resized to ``size``, whatever its shape. With a number,
+    its shorter side is resized to so many pixels, and the middle of it cropped to ``size``; with
+    (height, width) the whole is resized to that before the crop.
+    """
+
+    size: Sides
+    resize: int | Sides | None = None
+    interpolation: Interpolation = "bilinear"
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """RGB, resized (bilinear, antialiased), scaled to [0, 1], less ``mean``, over ``std``.
+    """RGB, resized (antialiased, as Pillow does), scaled to [0, 1], less ``mean``, over ``std``.
 
-    A classifier's image is resized to ``size`` × ``size`` pixels, whatever its shape. A
-    segmenter's is enlarged by ``scale`` in each direction (below 1: shrunk), its logits enlarged
-    back to the image's size; ``size`` is None. With a ``cell`` above 1 its logits are first made
+    A classifier's image becomes ``size`` × ``size`` pixels, or (height, width), in the way of its
+    ``framing``. A segmenter's is enlarged by ``scale`` in each direction (below 1: shrunk), or
+    until its shorter side has ``resize`` pixels, its logits enlarged back to the image's size;
+    ``size`` is None. With a ``cell`` above 1 its logits are first made
     one value for each cell × cell of them, their mean, and enlarged again (bilinear): FCN8s's last
     layer fills every cell of 8 × 8 from one prediction alone, so neighbours meet in steps that
-    aren't in the image. The defaults are the reference's classifiers'.
+    aren't in the image. ``white`` is the value that 255 becomes before mean and std, ``order``
+    that of the channels, as the network was trained (OpenCV's is BGR); mean and std are in that
+    order too. The defaults are the reference's classifiers'.
     """
 
-    size: int | None = 40
+    size: int | Sides | None = 40
     scale: float = 1.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     cell: int = 1
+    resize: int | Sides | None = None
+    interpolation: Interpolation = "bilinear"
+    white: float = 1.0
+    order: Literal["rgb", "bgr"] = "rgb"
+
+    @property
+    def sides(self) -> Sides | None:
+        """``size`` as (height, width); None for a segmenter."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def framing(self) -> Framing | None:
+        """What is cut out of an image; None for a segmenter, which sees all of it."""
+        sides = self.sides
+        return None if sides is None else Framing(sides, self.resize, self.interpolation)
 
 
 def normalise(images: "Tensor", preprocessing: Preprocessing) -> "Tensor":
-    """Pixels (N, 3, H, W), 0 to 255, as float32 in [0, 1], less the mean, over the deviation.
+    """Pixels (N, 3, H, W), 0 to 255, as float32 up to ``white``, less the mean, over the deviation.
 
     A new tensor on the images' device, its memory format theirs. A GPU isn't waited for.
     """
@@ -40,4 +76,11 @@ def normalise(images: "Tensor", preprocessing: Preprocessing) -> "Tensor":
         torch.tensor(values).view(1, 3, 1, 1).to(images.device, non_blocking=True)
         for values in (preprocessing.mean, preprocessing.std)
     )
-    return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
+    if preprocessing.order == "bgr":
+        images = images.flip(1)
+    pixels = images.to(torch.float32, copy=True)
+    if preprocessing.white != 255:
+        pixels.div_(255)
+    if preprocessing.white not in (1, 255):
+        pixels.mul_(preprocessing.white)
+    return pixels.sub_(mean).div_(std)

@@ -81,8 +81,8 @@ class Decoded:
 
     ``piece`` is what was looked at: its beginning where memory ended it early, never empty.
     ``positions`` are the positions in the plan of the images that could be decoded, and
-    ``image_ids`` their names. ``arrays`` holds, for classification, one uint8 (n, S, S, 3) array
-    a distinct preprocessing; for segmentation, one uint8 (H, W, 3) RGB array an image.
+    ``image_ids`` their names. ``arrays`` holds, for classification, one uint8 (n, H, W, 3) array
+    a distinct framing; for segmentation, one uint8 (H, W, 3) RGB array an image.
     """
 
     piece: Shard
@@ -96,10 +96,9 @@ class Decoded:
 class Predicted:
     """What the models say of the images of a piece.
 
-    ``arrays`` holds, for classification, one float32 (n, 50) array of class probabilities and one
-    float32 (n,) of agreement; for segmentation, one uint8 (H, W)
-    array of classes an image, and behind these the images themselves where an overlay is asked
-    for.
+    ``arrays`` holds, for classification, one float32 (n, classes) array of probabilities and one
+    float32 (n,) of agreement; for segmentation, one uint8 (H, W) array of classes an image, and
+    behind these the images themselves where an overlay is asked for.
     """
 
     piece: Shard
@@ -113,13 +112,17 @@ class Written:
     """A piece's outcome, small enough to travel through the driver.
 
     ``rows`` are lines of the shard's part without the line end: of the CSV for classification,
-    ``image_id,sha256`` for masks. ``scores`` is float32 (n, 50) where a scores file is asked for.
+    ``image_id,sha256`` for masks. ``scores`` is float32 (n, classes) where a
+    scores file is asked for.
+    ``files`` are lines that say what each mask's file was when it was written: see
+    ``parts.FileStamps``.
     """
 
     piece: Shard
     rows: tuple[str, ...]
     rejections: tuple[Rejection, ...]
     scores: Float32 | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Column = Literal["confidence", "agreement"]
+Column = Literal["confidence", "agreement", "name"]
 MaskFormat = Literal["rgb", "palette", "index"]
 
 
@@ -25,10 +25,11 @@ class TiffReading:
 class JobSpec:
     """What both kinds of job have in common. None, ``auto``: chosen when the job begins.
 
-    ``source`` is a file, a folder, a glob, ``@list.txt`` or ``@-``. ``max_rejected`` is a
-    number, or a percentage of the planned images such as ``0.5%``. ``timeout`` is in seconds an
-    image. ``accept_gone``: see ``jobs.storm``. ``tta``: test-time augmentation (see
-    ``pipeline.views``). ``bands`` and ``scale_from``: see TiffReading.
+    ``source`` is a file, a folder, a glob, ``@list.txt`` or ``@-``. ``max_rejected`` is a number,
+    or a percentage of the planned images such as ``0.5%``. ``timeout`` is in seconds an image.
+    ``check``: the content of all that was written is read again. ``accept_gone``: see
+    ``jobs.storm``. ``tta``: test-time augmentation (see ``pipeline.views``). ``bands`` and
+    ``scale_from``: see TiffReading.
     """
 
     source: str
@@ -45,6 +46,7 @@ class JobSpec:
     address: str | None = None
     timeout: float | None = None
     overwrite: bool = False
+    check: bool = False
     max_rejected: str | None = None
     rejected_ok: bool = False
     accept_gone: bool = False
@@ -62,10 +64,13 @@ class JobSpec:
 class ClassifySpec(JobSpec):
     """A label for each image. ``members`` None: those of the ensemble's file.
 
+    ``model`` is a checkpoint's file, instead of ``members`` and ``weights``.
+
     ``draft``: JPEGs are decoded at a smaller scale (see ``pipeline.decode.decode_crops``).
     """
 
     members: tuple[str, ...] | None = None
+    model: Path | None = None
     batch_size: int | None = None
     top_k: int = 1
     columns: tuple[Column, ...] = ()
@@ -75,7 +80,7 @@ class ClassifySpec(JobSpec):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentSpec(JobSpec):
-    """A mask for each image."""
+    """A mask for each image. ``model`` is a preset's name, or a checkpoint's file."""
 
     model: str = "fcn8s"
     mask_format: MaskFormat = "rgb"

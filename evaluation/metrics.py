@@ -3,15 +3,17 @@
 A score that has no denominator (the recall of a class that is never true) is None.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.classes import REFERENCE_SEGMENTER, Classes
 from ..core.records import Float32, UInt8
-from ..pipeline.masks import FOREIGN, NAMES, UNKNOWN
-from ..pipeline.parts import CLASSES
+from ..pipeline.masks import FOREIGN
+from .intervals import Interval, wilson
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -19,19 +21,26 @@ Float64 = NDArray[np.float64]
 BINS = 15
 """Equal bins of confidence in which calibration is measured, as in Guo et al. 2017."""
 
+_FITS_BYTE = 15  # classes whose pairs a byte tells apart
 _BAND = 2**20  # pixels counted at a time: np.bincount makes eight bytes of each
 
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """How one class of the classifiers does; ``support`` is the number of its true images."""
+    """How one class of the classifiers does; ``support`` is the number of its true images.
+
+    The intervals, of 95 %, are Wilson's.
+    """
 
     label: int
+    name: str
     precision: float | None
     recall: float | None
     f1: float | None
     support: int
     predicted: int
+    precision_interval: Interval | None
+    recall_interval: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class LandScore:
-    """How one land-cover class does; true, predicted and correct count pixels."""
+    """How one class of masks does; true, predicted and correct count pixels."""
 
     index: int
     name: str
@@ -63,32 +72,37 @@ class LandScore:
     true: int
     predicted: int
     correct: int
+    iou_interval: Interval | None = None
 
 
-def confusion(true: Int64, labels: Int64) -> Int64:
-    """Images (50, 50) by true class (rows) and label (columns)."""
+def confusion(true: Int64, labels: Int64, classes: int) -> Int64:
+    """Images (classes, classes) by true class (rows) and label (columns)."""
     from sklearn.metrics import confusion_matrix
 
-    counts: Int64 = confusion_matrix(true, labels, labels=np.arange(CLASSES))
+    counts: Int64 = confusion_matrix(true, labels, labels=np.arange(classes))
     return counts
 
 
-def per_class(true: Int64, labels: Int64) -> tuple[ClassScore, ...]:
-    """Precision, recall and F1 of each of the 50 classes."""
+def per_class(true: Int64, labels: Int64, names: Sequence[str]) -> tuple[ClassScore, ...]:
+    """Precision, recall and F1 of each class."""
     from sklearn.metrics import precision_recall_fscore_support
 
     columns = precision_recall_fscore_support(
-        true, labels, labels=np.arange(CLASSES), zero_division=np.nan
+        true, labels, labels=np.arange(len(names)), zero_division=np.nan
     )
-    predicted = np.bincount(labels, minlength=CLASSES)
+    predicted = np.bincount(labels, minlength=len(names))
+    correct = np.bincount(true[true == labels], minlength=len(names))
     return tuple(
         ClassScore(
             label=index,
+            name=names[index],
             precision=_number(precision),
             recall=_number(recall),
             f1=_number(f1),
             support=int(support),
             predicted=int(predicted[index]),
+            precision_interval=wilson(int(correct[index]), int(predicted[index])),
+            recall_interval=wilson(int(correct[index]), int(support)),
         )
         for index, (precision, recall, f1, support) in enumerate(zip(*columns, strict=True))
     )
@@ -101,7 +115,7 @@ def top_k(true: Int64, ranked: Int64) -> dict[int, float]:
 
 
 def rank(scores: Float32) -> Int64:
-    """All classes of each image, best first, by its ``scores`` (n, 50).
+    """All classes of each image, best first, by its ``scores`` (n, classes).
 
     Of equal ones the lower class comes first, as in the labels of batch classify.
     """
@@ -127,23 +141,24 @@ def calibration(correct: NDArray[np.bool_], confidence: Float64) -> Calibration:
     return Calibration(ece, tuple(Bin(*column) for column in columns))
 
 
-def count_pixels(true: UInt8, predicted: UInt8) -> Int64:
-    """Pixels (7, 7) by true class (rows) and predicted class (columns) of one mask.
+def count_pixels(true: UInt8, predicted: UInt8, size: int = len(REFERENCE_SEGMENTER)) -> Int64:
+    """Pixels (size, size) by true class (rows) and predicted class (columns) of one mask.
 
     Both are (H, W) classes; a pixel that is FOREIGN on either side is left out.
     """
-    size = len(NAMES)
     counts = np.zeros(size * size, np.int64)
+    wide = np.uint8 if size <= _FITS_BYTE else np.uint16
     flat_true, flat_predicted = true.reshape(-1), predicted.reshape(-1)
     for start in range(0, flat_true.size, _BAND):
         rows, columns = (flat[start : start + _BAND] for flat in (flat_true, flat_predicted))
         kept = (rows != FOREIGN) & (columns != FOREIGN)
-        counts += np.bincount(rows[kept] * np.uint8(size) + columns[kept], minlength=size * size)
+        pairs = rows[kept].astype(wide) * wide(size) + columns[kept]
+        counts += np.bincount(pairs, minlength=size * size)
     return counts.reshape(size, size)
 
 
-def land_scores(counts: Int64) -> tuple[LandScore, ...]:
-    """IoU, precision and recall of classes 0 to 5 from pixels (7, 7), as ``count_pixels`` gives.
+def land_scores(counts: Int64, classes: Classes = REFERENCE_SEGMENTER) -> tuple[LandScore, ...]:
+    """IoU, precision and recall of each class but the unlabelled one, from ``count_pixels``.
 
     IoU is TP / (predicted + true - TP): a class predicted on an unknown pixel counts against it.
     """
@@ -151,7 +166,7 @@ def land_scores(counts: Int64) -> tuple[LandScore, ...]:
     return tuple(
         LandScore(
             index=index,
-            name=NAMES[index],
+            name=name,
             iou=_ratio(hits[index], true[index] + predicted[index] - hits[index]),
             precision=_ratio(hits[index], predicted[index]),
             recall=_ratio(hits[index], true[index]),
@@ -159,14 +174,19 @@ def land_scores(counts: Int64) -> tuple[LandScore, ...]:
             predicted=int(predicted[index]),
             correct=int(hits[index]),
         )
-        for index in range(UNKNOWN)
+        for index, name in enumerate(classes.names)
+        if index != classes.unlabelled
     )
 
 
-def pixel_accuracy(counts: Int64) -> float | None:
-    """The share of pixels with a true class, unknown ones aside, that are predicted right."""
-    known = counts[:UNKNOWN]
-    return _ratio(known.diagonal().sum(), known.sum())
+def pixel_accuracy(
+    counts: Int64, unlabelled: int | None = REFERENCE_SEGMENTER.unlabelled
+) -> float | None:
+    """The share of pixels with a true class, unlabelled ones aside, that are predicted right."""
+    known = np.ones(len(counts), bool)
+    if unlabelled is not None:
+        known[unlabelled] = False
+    return _ratio(counts.diagonal()[known].sum(), counts[known].sum())
 
 
 def mean(values: list[float | None]) -> float | None:

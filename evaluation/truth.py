@@ -1,78 +1,113 @@
 """True labels and masks, found by name, and paired with what was predicted."""
 
 import csv
+import io
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from ..core.classes import REFERENCE_CLASSIFIER, Classes, read_classes, reference_classes
 from ..core.errors import InputError
+from ..core.records import TaskKind
 from ..core.text import shown, some
 from ..pipeline.formats import SUFFIXES
-from ..pipeline.parts import CLASSES
 from ..pipeline.rows import read_rows
 
 _CLASS_IN_NAME = re.compile(r"(\d+)_.+")
 _DIGITS = 1000  # of a label, with zeros before it; int refuses a few thousand
 _SHOWN = 40  # characters of what is no label
 _ROLE = re.compile(r"_(sat|mask)$")
+_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
-def read_labels(truth: Path) -> dict[str, int]:
-    """The true label of each image_id, 0 to 49.
+def classes_of_result(job: Path, task: TaskKind, given: Path | None) -> Classes:
+    """The classes that a result's labels or masks stand for.
 
-    ``truth`` is a CSV, its first column the image and its second the label; a first row whose
-    second field is no number is a header. Or it is a folder whose files are named
-    ``{class}_{id}.png``; image_ids are then relative to it. Raises InputError.
+    Those of the file ``given``, else those that the job's folder lists, else the reference's.
+    """
+    reference = reference_classes(task)
+    path = given or job / "classes.csv"
+    if given is None and not path.is_file():
+        return reference
+    found = read_classes(path)
+    if task == "segment":
+        found = found.coloured()
+    same = (found.names, found.colours) == (reference.names, reference.colours)
+    return reference if same else found
+
+
+def read_labels(truth: Path, classes: Classes = REFERENCE_CLASSIFIER) -> dict[str, int]:
+    """The true label of each image_id, an index.
+
+    ``truth`` is a CSV, its first column the image and its second the label, a number or a name; a
+    first row whose second field is neither is a header. Or it is a folder with a folder for each
+    class, or whose files are named ``{class}_{id}.png``; image_ids are then relative to it. Raises
+    InputError.
     """
     if truth.is_dir():
         from ..pipeline.find import find
 
-        return labels_in_names(planned.image_id for planned in find(str(truth)).images)
-    return _read_label_table(truth)
+        return labels_in_names((each.image_id for each in find(str(truth)).images), classes)
+    return _read_label_table(truth, classes)
 
 
-def class_in_name(name: str) -> int | None:
-    """The class, 0 to 49, that a file's name like ``12_0450.png`` begins with; None without."""
+def class_in_name(name: str, count: int = len(REFERENCE_CLASSIFIER)) -> int | None:
+    """The class that a file's name like ``12_0450.png`` begins with; None without, or beyond."""
     match = _CLASS_IN_NAME.match(name)
-    return int(match[1]) if match and int(match[1]) < CLASSES else None
+    return int(match[1]) if match and int(match[1]) < count else None
 
 
-def labels_in_names(image_ids: Iterable[str]) -> dict[str, int]:
-    """The labels that names like ``12_0450.png`` begin with; InputError for other names."""
+def labels_in_names(
+    image_ids: Iterable[str], classes: Classes = REFERENCE_CLASSIFIER
+) -> dict[str, int]:
+    """The labels in names like ``cat/x.jpg`` or ``12_0450.png``; InputError for other names."""
     labels: dict[str, int] = {}
     unnamed = []
+    known = {name: index for index, name in enumerate(classes.names)}
     for image_id in image_ids:
-        label = class_in_name(PurePosixPath(image_id).name)
+        path = PurePosixPath(image_id)
+        label = known.get(path.parts[0]) if len(path.parts) > 1 else None
+        if label is None:
+            label = class_in_name(path.name, len(classes))
         if label is None:
             unnamed.append(image_id)
         else:
             labels[image_id] = label
     if unnamed:
         raise InputError(
-            f"names of true images begin with their class, as in 12_0450.png, 0 to {CLASSES - 1}; "
+            "true images lie in a folder named as their class, or their names begin with its "
+            f"number, as in 12_0450.png, 0 to {len(classes) - 1}; "
             f"{len(unnamed)} don't: {some(unnamed)}. Rename them, or give the truth as a CSV"
         )
     return labels
 
 
-def _read_label_table(path: Path) -> dict[str, int]:
-    labels: dict[str, int] = {}
+def _read_label_table(path: Path, classes: Classes) -> dict[str, int]:
+    rows: dict[str, tuple[int, str]] = {}
     for number, row in enumerate(read_table(path), 1):
         if len(row) < 2:
             raise InputError(
                 f"{path}, row {number}: expected an image and its label, found {row[0]!r} alone"
             )
         image_id, label = row[0], row[1].strip()
-        if number == 1 and not label.isdecimal():
+        if number == 1 and not label.isdecimal() and label not in classes.names:
             continue  # the header
-        if image_id in labels:
+        if image_id in rows:
             raise InputError(f"{path}, row {number}: {shown(image_id)} has a label already")
-        labels[image_id] = parse_label(label, f"{path}, row {number}")
-    if not labels:
+        rows[image_id] = number, label
+    if not rows:
         raise InputError(f"{path}: no labels in it; expected rows of an image and its label")
-    return labels
+    # Classes may be named 1, 2, 3: a table of nothing but names is one of names.
+    named = all(label in classes.names for _, label in rows.values())
+    known = {name: index for index, name in enumerate(classes.names)}
+    return {
+        image_id: known[label] if named else parse_label(label, f"{path}, row {number}", classes)
+        for image_id, (number, label) in rows.items()
+    }
 
 
 def read_class_names(path: Path) -> dict[int, str]:
@@ -83,33 +118,72 @@ def read_class_names(path: Path) -> dict[int, str]:
             continue  # the header
         if len(row) < 2:
             raise InputError(f"{path}, row {number}: expected a label and its name")
-        names[parse_label(row[0].strip(), f"{path}, row {number}")] = row[1]
+        label = row[0].strip()
+        if not label.isdecimal() or len(label) > _DIGITS:
+            raise InputError(
+                f"{path}, row {number}: a label is an integer, found {label[:_SHOWN]!r}"
+            )
+        names[int(label)] = row[1]
     return names
 
 
-def parse_label(text: str, place: str) -> int:
-    """A label, 0 to 49; InputError, which names the place, for anything else."""
-    if not text.isdecimal() or len(text) > _DIGITS or int(text) >= CLASSES:
-        found = text[:_SHOWN]
-        raise InputError(f"{place}: a label is an integer 0 to {CLASSES - 1}, found {found!r}")
-    return int(text)
+def parse_label(text: str, place: str, classes: Classes = REFERENCE_CLASSIFIER) -> int:
+    """A label, the index of a class, from its number or name; InputError, with the place."""
+    if text.isdecimal() and len(text) <= _DIGITS and int(text) < len(classes):
+        return int(text)
+    if text in classes.names:
+        return classes.names.index(text)
+    found = text[:_SHOWN]
+    raise InputError(
+        f"{place}: a label is an integer 0 to {len(classes) - 1}, or a class's name, found "
+        f"{found!r}. --classes FILE names other classes"
+    )
 
 
 def read_table(path: Path) -> Iterator[list[str]]:
-    """The rows of a CSV file; InputError where it can't be read."""
+    """The rows of a CSV file; InputError where it can't be read.
+
+    Also of a spreadsheet's "Unicode text": UTF-16, with tabs.
+    """
     try:
+        with path.open("rb") as file:
+            wide = _BYTE_ORDER_MARKS.get(file.read(2))
+        if wide:
+            text = path.read_text(wide)
+            delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+            yield from (row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row)
+            return
         yield from read_rows(path, "utf-8-sig")  # spreadsheets put a byte order mark first
-    except (OSError, csv.Error) as error:
+    except (OSError, csv.Error, UnicodeError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path}: can't be read as a CSV file: {said}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Names that both sides have, sorted, and how many were rejected by the job instead."""
+    """Names that both sides have, sorted, and how many were rejected by the job instead.
+
+    ``other_form`` are those whose true name differs in its Unicode form, and that name.
+    """
 
     names: list[str]
     rejected: int
+    other_form: Mapping[str, str] = field(default_factory=dict)
+
+    def true(self, name: str) -> str:
+        """The truth's name for a prediction's."""
+        return self.other_form.get(name, name)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the scores should know, in sentences."""
+        if not self.other_form:
+            return ()
+        return (
+            f"{len(self.other_form)} names of the truth differ from the predictions' in Unicode "
+            f"form alone (é as one character, or as e and an accent), and are paired with them: "
+            f"{some(list(self.other_form))}",
+        )
 
 
 def read_rejected(job: Path) -> dict[str, str]:
@@ -135,10 +209,12 @@ def pair(
     lack a prediction. Raises InputError, with names, where either side has one that the other
     lacks, and where nothing is left.
     """
-    lacking = [name for name in true if name not in predicted]
+    other_form = _other_forms(predicted, true)
+    paired = set(other_form.values())
+    lacking = [name for name in true if name not in predicted and name not in paired]
     gone = [name for name in lacking if name in rejected]
     missing = [name for name in lacking if name not in rejected]
-    extra = [name for name in predicted if name not in true]
+    extra = [name for name in predicted if name not in true and name not in other_form]
     faults = []
     if missing:
         faults.append(f"{len(missing)} of {len(true)} have no prediction: {some(missing)}")
@@ -155,7 +231,23 @@ def pair(
     names = sorted(predicted)
     if not names:
         raise InputError("there is nothing to evaluate: no image has a prediction")
-    return Pairs(names, len(gone))
+    return Pairs(names, len(gone), other_form)
+
+
+def _other_forms(predicted: Iterable[str], true: Iterable[str]) -> dict[str, str]:
+    """The truth's name for each prediction whose name it has in another Unicode form alone."""
+    ours, theirs = set(predicted), set(true)
+    lacking, found = ours - theirs, theirs - ours
+    forms: dict[str, list[str]] = {}
+    for name in found:
+        forms.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+    again = Counter(unicodedata.normalize("NFC", name) for name in lacking)
+    pairs = {}
+    for name in sorted(lacking):
+        form = unicodedata.normalize("NFC", name)
+        if again[form] == 1 and len(forms.get(form, [])) == 1:
+            pairs[name] = forms[form][0]
+    return pairs
 
 
 def find_masks(folder: Path) -> dict[str, Path]:

@@ -1,9 +1,11 @@
 """The processes that the scheduler calls by name: predictors, and decoders for suspects."""
 
-from collections.abc import Callable, Hashable, Iterator
+import logging
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from ..core.errors import EnvironmentFault
+from ..core.events import report
 from .backend import Backend, Fault, Policy, Stage
 
 QUEUE = 2
@@ -47,10 +49,9 @@ class Slot:
 class ActorPool:
     """Starts, chooses and replaces actors. One that fails to get ready is tried again, later."""
 
-    def __init__(self, backend: Backend, policy: Policy, status: Callable[[str], None]):
+    def __init__(self, backend: Backend, policy: Policy):
         self._backend = backend
         self._policy = policy
-        self._status = status
         self._slots: dict[Stage, list[Slot]] = {"predict": [], "decode": []}
 
     def reconcile(self, decoders: int) -> Iterator[tuple[Hashable, Actor]]:
@@ -94,7 +95,8 @@ class ActorPool:
             f"time because: {fault.detail}. Free memory or devices, then give the same command."
         )
         more = slot.failures < self._policy.tries
-        self._status(f"a worker did not start: {slot.fault if fault.error else fault.detail}")
+        text = f"a worker did not start: {slot.fault if fault.error else fault.detail}"
+        report(logging.WARNING, "worker", text, reason=fault.kind)
         self.replace(actor, self._policy.backoff(slot.failures) if more else REST)
 
     def replace(self, actor: Actor, pause: float = 0.0) -> None:
@@ -140,10 +142,11 @@ class ActorPool:
         """Say, once in a while, that a process does not get ready."""
         if now - max(actor.since, actor.reported) > SLOW:
             actor.reported = now
-            self._status(
+            text = (
                 f"a worker to {actor.stage} is not ready after {now - actor.since:.0f} s: "
                 "it waits for a free device or processor, or still loads"
             )
+            report(logging.WARNING, "waiting", text)
 
     def _actors(self, stage: Stage) -> list[Actor]:
         return [slot.actor for slot in self._slots[stage] if slot.actor is not None]

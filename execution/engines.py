@@ -79,12 +79,8 @@ class OnRay:
 
 
 @contextmanager
-def start(options: EngineOptions, status: Callable[[str], None]) -> Iterator[Engine]:
-    """The engine that is asked for, started; stopped when the context ends.
-
-    ``status`` gets a line of text for what went wrong and is being tried again, and for what
-    takes long.
-    """
+def start(options: EngineOptions) -> Iterator[Engine]:
+    """The engine that is asked for, started; stopped when the context ends."""
     if options.engine == "inline":
         yield Inline()
         return
@@ -101,5 +97,5 @@ def start(options: EngineOptions, status: Callable[[str], None]) -> Iterator[Eng
         processors=cores(),
         modules=("torch", "hw1.models.registry"),
     )
-    with RayEngine(ray, status) as engine:
+    with RayEngine(ray) as engine:
         yield OnRay(engine)

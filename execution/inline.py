@@ -1,10 +1,12 @@
 """The engine without Ray: every step in this process, one shard after the other."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 from ..core.errors import EnvironmentFault
+from ..core.events import report
 from ..core.numerics import cores
 from ..core.records import Committed, Shard, Work, Written
 
@@ -65,6 +67,7 @@ def _retrying(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     for pause in PAUSES:
         try:
             return call(*args, **kwargs)
-        except EnvironmentFault:
+        except EnvironmentFault as error:
+            report(logging.WARNING, "retry", f"tried again: {error}", reason="raised")
             time.sleep(pause)
     return call(*args, **kwargs)

@@ -1,6 +1,7 @@
 """What the scheduler keeps account of: shards begun, pieces on their way, calls in flight."""
 
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from ..core.records import Shard, Written
 from .actor_pool import Actor
@@ -63,3 +64,15 @@ def describe(item: WorkItem) -> str:
     """What a message calls an item: its stage and its images."""
     first, last = item.piece.images[0].image_id, item.piece.images[-1].image_id
     return f"{item.stage} of {first!r}" + (f" to {last!r}" if last != first else "")
+
+
+class Where(TypedDict):
+    """What an event says of an item."""
+
+    shard: int
+    image: str
+
+
+def where(item: WorkItem) -> Where:
+    """An item's shard and first image, for ``events.report``."""
+    return {"shard": item.open.shard.id, "image": item.piece.images[0].image_id}

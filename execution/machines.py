@@ -1,9 +1,11 @@
 """Which machines of a cluster may work for a run: those that proved themselves (see ``proof``)."""
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from ..core.errors import EnvironmentFault
+from ..core.events import report
 from .placement import Node
 
 TRIES = 3
@@ -31,11 +33,9 @@ class Machines:
         self,
         nodes: Callable[[], Sequence[Node]],
         ask: Callable[[str], Hashable],
-        status: Callable[[str], None],
     ):
         self._nodes = nodes
         self._ask = ask
-        self._status = status
         self._met: dict[str, _Machine] = {}
         self._asked: dict[Hashable, str] = {}
 
@@ -100,7 +100,8 @@ class Machines:
         living = {node["NodeID"] for node in self._nodes()} | {machine}
         here = [m for name, m in self._met.items() if name in living]
         if not all(m.unfit for m in here):
-            self._status(f"machine {met.name} is left out: {reason}")
+            text = f"machine {met.name} is left out: {reason}"
+            report(logging.WARNING, "machine", text, node=met.name)
             return
         if len(here) == 1 and fault is not None:
             raise fault

@@ -146,7 +146,9 @@ def _version(package: str) -> str:
 
 def _pixels() -> str:
     """The digest of the samples' pixels, whole and in each size."""
-    from ..pipeline.decode import crop, open_bytes  # here: processes that predict need it not
+    # Here: processes that predict don't need them.
+    from ..pipeline.crops import crop
+    from ..pipeline.decode import open_bytes
 
     digest = hashlib.sha256()
     for name, text in _SAMPLES.items():

@@ -22,6 +22,7 @@ from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..core.errors import EnvironmentFault, Hw1Error, InputError
+from ..core.events import report
 from ..core.numerics import ProfileUnmet
 from ..core.records import Committed, Shard, Work, Written
 from . import local_ray as local
@@ -112,16 +113,15 @@ class RayEngine:
     """A Ray for the length of a with-statement, entered on the main thread.
 
     Its processes would die with the thread that starts them. SIGTERM's handler is kept. Nothing is
-    printed, nothing is written into the home folder, and no process is left at the end. ``status``
-    gets a line of text for what went wrong and is being tried again, and for what takes long.
+    printed, nothing is written into the home folder, and no process is left at the end. What went
+    wrong and is tried again, and what takes long, is an event of the job's (``core.events``).
 
     Raises InputError where no cluster answers at the address, EnvironmentFault where Ray does not
     start here.
     """
 
-    def __init__(self, options: RayOptions, status: Callable[[str], None] | None = None):
+    def __init__(self, options: RayOptions):
         self.options = options
-        self._status = status or (lambda _: None)
         self._stack = ExitStack()
         self._spares: list[_Placed] = []
         self._proofs: _Proofs | None = None
@@ -158,7 +158,7 @@ class RayEngine:
             self._proofs = None
             if self.options.address is not None:
                 # The numerics profile must not come from an unlike machine.
-                self._proofs = _Proofs(self.options, self._status)
+                self._proofs = _Proofs(self.options)
                 self._proofs.begin(NOTHING)
                 placement = self._proofs.placement
             if self.options.modules:
@@ -202,9 +202,8 @@ class RayEngine:
             call = self._spares[0].actor.probe.remote(function, arguments)
             try:
                 while not ray.wait([call], timeout=SLOW)[0]:
-                    self._status(
-                        "no worker is ready to predict: it waits for a free device, or starts"
-                    )
+                    text = "no worker is ready to predict: it waits for a free device, or starts"
+                    report(logging.WARNING, "waiting", text)
                 result: T = ray.get(call)
             except exceptions.RayTaskError as error:
                 cause = _raised(error).error
@@ -253,7 +252,8 @@ class RayEngine:
             # A cluster isn't ours to start; of a Ray here, something may have ended a process.
             if self.options.address is not None or not (broken := _broken()):
                 raise
-            self._status(f"Ray's {broken} on this machine ended: Ray is started again, once")
+            text = f"Ray's {broken} on this machine ended: Ray is started again, once"
+            report(logging.WARNING, "worker", text)
             self._end()
             self._begin()
             self._run(work, begun, committed)
@@ -264,12 +264,12 @@ class RayEngine:
         if (first := next(source, None)) is None:
             return
         policy = Policy(self.options.timeout, self.options.tries, self.options.pause)
-        proofs = self._proofs or _Proofs(self.options, self._status)
+        proofs = self._proofs or _Proofs(self.options)
         with sight(work.root, first.images, [work.folder]) as seen:
             proofs.begin(seen)
             backend = _RayBackend(self.options, work, self._spares, proofs)
             try:
-                Scheduler(backend, policy, commit, self._status).run(chain([first], source))
+                Scheduler(backend, policy, commit).run(chain([first], source))
             finally:
                 backend.close()
 
@@ -428,11 +428,10 @@ class _Watch:
 class _Proofs:
     """Has the machines show what they are, and compares that with this one."""
 
-    def __init__(self, options: RayOptions, status: Callable[[str], None]):
-        self.machines = Machines(_nodes, self._ask, status)
+    def __init__(self, options: RayOptions):
+        self.machines = Machines(_nodes, self._ask)
         self.placement = Placement(options, self.machines.usable)
         self.oom_kills: dict[str | None, int] = {}
-        self._status = status
 
     def begin(self, seen: Sight) -> None:
         """Ask all machines; return when one has proved itself, others may do so later."""
@@ -450,7 +449,8 @@ class _Proofs:
                 self.settle(call)
             if time.monotonic() - since > SLOW:
                 since = time.monotonic()
-                self._status("no machine has shown yet what it is: it waits for one to answer")
+                text = "no machine has shown yet what it is: it waits for one to answer"
+                report(logging.WARNING, "waiting", text)
 
     def _ask(self, machine: str) -> Hashable:
         call: Hashable = _SHOW.options(**_at(machine)).remote(self._seen)

@@ -14,9 +14,11 @@ scheduler decides what follows (the kinds of Fault):
 - *raised*: an EnvironmentFault is tried again after a pause; anything else is raised as it is.
 """
 
+import logging
 from collections.abc import Callable, Hashable, Iterable
 
 from ..core.errors import EnvironmentFault
+from ..core.events import report
 from ..core.records import Committed, Reason, Rejection, Shard, Written
 from .actor_pool import SLOW, Actor, ActorPool
 from .backend import (
@@ -28,7 +30,7 @@ from .backend import (
     PredictedData,
     Stage,
 )
-from .items import Call, OpenShard, WorkItem, describe
+from .items import Call, OpenShard, WorkItem, describe, where
 
 VERDICTS = 10
 """Images rejected one after the other, without a success between, that accuse the machine."""
@@ -48,13 +50,11 @@ class Scheduler:
         backend: Backend,
         policy: Policy,
         commit: Callable[[Committed], None],
-        status: Callable[[str], None],
     ):
         self._backend = backend
         self._policy = policy
         self._commit = commit
-        self._status = status
-        self._pool = ActorPool(backend, policy, status)
+        self._pool = ActorPool(backend, policy)
         self._items: list[WorkItem] = []
         self._calls: dict[Hashable, Call] = {}
         self._open = 0
@@ -171,9 +171,12 @@ class Scheduler:
             self._moved = self._backend.clock()
         elif idle > SLOW and going and all(item.stage == "decode" for item in going):
             self._moved = self._backend.clock()
-            self._status(
+            report(
+                logging.WARNING,
+                "waiting",
                 f"nothing has ended for {idle:.0f} s: {describe(going[0])} waits for a free "
-                "processor, or still runs"
+                "processor, or still runs",
+                **where(going[0]),
             )
 
     def _settle(self, call: Call, outcome: Outcome) -> None:
@@ -235,6 +238,8 @@ class Scheduler:
     def _failed(self, item: WorkItem, call: Call, fault: Fault) -> None:
         if call.actor is not None and fault.kind in ("died", "lost") and not call.actor.gone:
             self._pool.replace(call.actor)
+            text = f"a worker ended with {describe(item)}, and is replaced: {fault.detail}"
+            report(logging.INFO, "worker", text, reason=fault.kind, **where(item))
         if fault.kind == "raised" and not isinstance(fault.error, EnvironmentFault):
             assert fault.error is not None
             raise fault.error
@@ -251,7 +256,8 @@ class Scheduler:
     def _pause(self, item: WorkItem, fault: Fault) -> None:
         """Let the machine recover. Raises EnvironmentFault where it had its chances."""
         item.tries += 1
-        self._status(f"{describe(item)} failed and is tried again: {fault.error or fault.detail}")
+        text = f"{describe(item)} failed and is tried again: {fault.error or fault.detail}"
+        report(logging.WARNING, "retry", text, reason=fault.kind, **where(item))
         if item.tries >= self._policy.tries:
             raise fault.error or EnvironmentFault(
                 f"{describe(item)} failed {item.tries} times, the last time because: "
@@ -268,14 +274,16 @@ class Scheduler:
         if item.deaths and len(images) > 1:
             middle = item.piece.first + len(images) // 2
             bounds = ((item.piece.first, middle), (middle, item.piece.stop))
-            self._status(f"{describe(item)} ended its worker: looking for the image in its halves")
+            text = f"{describe(item)} ended its worker: looking for the image in its halves"
+            report(logging.WARNING, "suspect", text, **where(item))
             self._items += [
                 WorkItem(item.open, item.piece.piece(*b), suspect=stage) for b in bounds
             ]
         elif item.deaths > 1:
             self._reject(item, call)
         else:
-            self._status(f"{describe(item)} ended its worker: tried again alone")
+            text = f"{describe(item)} ended its worker: tried again alone"
+            report(logging.WARNING, "suspect", text, **where(item))
             item.suspect = stage
             item.restart()
             self._items.append(item)
@@ -297,4 +305,5 @@ class Scheduler:
                 "machine's fault rather than theirs. Check it, then give the same command; if it "
                 "is theirs after all, move them away first: they are then rejected as gone."
             )
-        self._status(f"{image}: {reason}, {detail}")
+        text = f"{image}: {reason}, {detail}"
+        report(logging.WARNING, "verdict", text, reason=reason, **where(item))

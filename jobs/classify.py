@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from ..core.classes import Classes
+from ..core.errors import InputError
 from ..core.numerics import Device, Profile
 from ..core.records import TaskKind
 from ..core.spec import ClassifySpec
-from ..models.checkpoints import Checkpoint, Store, load_state
+from ..models.checkpoints import Checkpoint, Store, agreed_classes, read_checkpoint, verify
 from ..models.ensemble import Ensemble
-from ..pipeline.classification import ClassifyWork, crop_size
+from ..pipeline.classification import ClassifyWork, framing_of
 from .identity import of_checkpoint, tiff_identity
 from .table import Table
 
@@ -29,13 +31,14 @@ class ClassifyJob:
     @classmethod
     def open(cls, spec: ClassifySpec) -> Self:
         """Find the checkpoints, and where to write. Raises InputError where either can't be."""
-        output = Table.open(spec)
-        store = Store.at(spec.weights)
-        ensemble = store.ensemble(spec.members)
-        checkpoints = tuple(store.checkpoint(name) for name in ensemble.members)
+        Table.check(spec)
+        ensemble, checkpoints = _voters(spec)
         for checkpoint in checkpoints:
-            crop_size(checkpoint)
-        return cls(spec, output, ensemble, checkpoints)
+            framing_of(checkpoint)
+        classes = agreed_classes(checkpoints)
+        if spec.top_k > len(classes):
+            raise InputError(f"--top-k {spec.top_k}: there are {len(classes)} classes")
+        return cls(spec, Table.open(spec, classes), ensemble, checkpoints)
 
     @property
     def task(self) -> TaskKind:
@@ -46,6 +49,11 @@ class ClassifyJob:
     def members(self) -> tuple[str, ...]:
         """The models that the job runs."""
         return self.ensemble.members
+
+    @property
+    def classes(self) -> Classes:
+        """What the members, who agree, tell apart."""
+        return self.output.classes
 
     def batch_size(self, device: Device) -> int:
         """The images in a forward pass."""
@@ -76,7 +84,7 @@ class ClassifyJob:
     def check_weights(self) -> None:
         """Read the checkpoints whole; raise InputError where one is damaged or doesn't fit."""
         for checkpoint in self.checkpoints:
-            load_state(checkpoint)
+            verify(checkpoint)
 
     def work(self, root: Path, folder: Path, profile: Profile) -> ClassifyWork:
         """What is done to each shard."""
@@ -88,3 +96,15 @@ class ClassifyJob:
             ensemble=self.ensemble,
             profile=profile,
         )
+
+
+def _voters(spec: ClassifySpec) -> tuple[Ensemble, tuple[Checkpoint, ...]]:
+    """Who votes: one file, or the members of a folder."""
+    if spec.model is not None:
+        if spec.members is not None or spec.weights is not None:
+            raise InputError("--model is one file: give it without --members and --weights")
+        checkpoint = read_checkpoint(spec.model.absolute())
+        return Ensemble((checkpoint.member,), (1.0,), "logits"), (checkpoint,)
+    store = Store.at(spec.weights)
+    ensemble = store.ensemble(spec.members)
+    return ensemble, tuple(store.checkpoint(name) for name in ensemble.members)

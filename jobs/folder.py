@@ -130,7 +130,7 @@ class JobFolder:
             yield
 
     def is_running(self) -> bool:
-        """Whether a process holds the job now."""
+        """Whether a process holds the job now; EnvironmentFault where that can't be known."""
         try:
             with (self.path / "lock").open() as file:  # one may look who may not write
                 return not _try_lock(file, fcntl.LOCK_SH)
@@ -158,12 +158,20 @@ class JobFolder:
 
 
 def _try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
-    """Take the file's lock, waiting half a second for one who only looks whether it's held."""
+    """Take the file's lock, waiting half a second for one who only looks whether it's held.
+
+    Raises EnvironmentFault where the storage has no locks.
+    """
     for pause in (0.1, 0.4, 0.0):
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(pause)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{file.name}: {error.strerror}: this storage can't lock files, by which hw1 knows "
+                "who runs a job: repair it, or give an output elsewhere"
+            ) from error
         else:
             return True
     return False

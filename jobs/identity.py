@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..core import numerics
 from ..core.errors import Refused
 from ..core.spec import TiffReading
 from ..models.checkpoints import Checkpoint
@@ -57,11 +58,11 @@ def refuse_other(job: Job, before: Mapping[str, Any]) -> None:
     Its plan is not looked at, nor what nobody asked for of its numerics profile.
     """
     recorded = recorded_profile(before)
-    asked = {**asdict(recorded), **asked_differences(job.spec, recorded)}
+    asked = {**numerics.identity(recorded), **asked_differences(job.spec, recorded)}
     now = {**identity_of(job), "plan": before["plan"], "profile": asked}
     if _real(now["input"]) == _real(before["input"]):
         now["input"] = before["input"]
-    refuse_difference(job, {**before, "profile": asdict(recorded)}, now)
+    refuse_difference(job, {**before, "profile": numerics.identity(recorded)}, now)
 
 
 def refuse_difference(job: Job, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -17,8 +17,9 @@ from .record import JobRecord
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as its folder says. ``state`` is ``killed`` where it says running, but nobody is, and
-    ``damaged`` where job.json can't be read: there is no record then, and ``error`` says why.
+    """A job as its folder says. ``state`` is ``killed`` where it says running, but nobody is,
+    ``unknown`` where that can't be seen, and ``damaged`` where job.json can't be read: there is no
+    record then. ``error`` says why.
 
     ``done`` counts the images of committed shards, rejected ones too.
     """
@@ -83,8 +84,12 @@ def view(path: Path) -> JobView:
     record = folder.read()
     entries = folder.committed().values()
     state: str = record.state
-    if state == "running" and not folder.is_running():
-        state = "killed"
+    error = record.error
+    if state == "running":
+        try:
+            state = "running" if folder.is_running() else "killed"
+        except EnvironmentFault as fault:
+            state, error = "unknown", str(fault)
     return JobView(
         path=path,
         state=state,
@@ -92,7 +97,7 @@ def view(path: Path) -> JobView:
         done=sum(entry.images for entry in entries),
         rejected=sum(entry.rejected for entry in entries),
         record=record,
-        error=record.error,
+        error=error,
     )
 
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..core.classes import Classes
 from ..core.numerics import Device, Profile
 from ..core.records import TaskKind, Work
 from ..core.spec import JobSpec
 from ..execution.engines import EngineOptions
+from ..models.checkpoints import Checkpoint
 from .output import Output
 
 
@@ -30,6 +32,14 @@ class Job(Protocol):
     @property
     def members(self) -> tuple[str, ...]:
         """The models that the job runs."""
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The models' checkpoints."""
+
+    @property
+    def classes(self) -> Classes:
+        """What the models, which agree, tell apart."""
 
     def batch_size(self, device: Device) -> int:
         """The images in a forward pass, where none is asked for."""

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,16 @@ from ..core.spec import SegmentSpec
 from ..core.text import shown
 from ..pipeline.formats import SUFFIXES
 from ..pipeline.names import collisions, output_name
-from ..pipeline.parts import part_digest, part_path, read_rejections
+from ..pipeline.parts import (
+    FileStamps,
+    Stamp,
+    part_digest,
+    part_path,
+    read_rejections,
+    read_stamps,
+    stamp,
+    write_stamps,
+)
 from ..pipeline.rows import read_rows
 from ..pipeline.walk import OVERLAY_MARK
 from .account import ShardAccount
@@ -92,7 +102,7 @@ class MaskFolder:
             if folder.is_dir() and any(path.name not in _OURS for path in folder.iterdir()):
                 for image in images:
                     path = folder / self._mask_name(image.image_id)
-                    if path.exists() and path not in earlier:
+                    if os.path.lexists(path) and path not in earlier:
                         raise Refused(
                             f"{path} exists, and no job folder says that hw1 wrote it: "
                             "give another folder, or remove it"
@@ -104,13 +114,38 @@ class MaskFolder:
             make_folder(self.overlay)
             write_bytes(self.overlay / OVERLAY_MARK, [f"of {self.masks}\n".encode()])
 
-    def is_intact(self, folder: JobFolder, entry: Committed) -> bool:
-        """Whether the masks of a committed shard are all still there."""
-        return all(
-            (root / self._mask_name(image_id)).exists()
-            for image_id, _ in read_rows(part_path(folder.path, entry.shard))
-            for root in self.paths
-        )
+    def damaged(
+        self, folder: JobFolder, entry: Committed, stale: Container[str], *, check: bool
+    ) -> list[Path]:
+        """The masks and overlays that are not as written; way is made for new ones.
+
+        Where their content had to be read, what they are now is recorded for the next time.
+        """
+        recorded = read_stamps(folder.path, entry.shard)
+        now: dict[str, FileStamps] = {}
+        bad: list[Path] = []
+        for image_id, digest in read_rows(part_path(folder.path, entry.shard)):
+            if image_id in stale:
+                continue
+            before = recorded.get(image_id)
+            name = self._mask_name(image_id)
+            blended = before.overlay_digest if before else ""
+            files: list[tuple[Path, str, Stamp | None]] = [
+                (self.masks / name, digest, before.mask if before else None)
+            ]
+            if self.overlay:
+                known = before.overlay if before else None
+                files.append((self.overlay / name, blended, known))
+            as_written = [_as_written(*file, check=check) for file in files]
+            bad += [path for (path, *_), found in zip(files, as_written, strict=True) if not found]
+            whole = [found for found in as_written if found]
+            if len(whole) == len(files):
+                now[image_id] = FileStamps(whole[0], blended, *whole[1:])
+        for path in bad:
+            _make_way(path)
+        if not bad and now != {name: recorded.get(name) for name in now}:
+            write_stamps(folder.path, entry.shard, {**recorded, **now})
+        return bad
 
     def finish(self, folder: JobFolder, shards: Iterator[ShardAccount]) -> None:
         """Nothing is left to write but the account: the masks lie where they belong."""
@@ -125,11 +160,12 @@ class MaskFolder:
             for image_id, digest in read_rows(part_path(folder.path, shard.entry.shard)):
                 path = self.masks / self._mask_name(image_id)
                 try:
+                    regular = stat.S_ISREG(path.lstat().st_mode)
                     found = hashlib.sha256(path.read_bytes()).hexdigest()
                 except OSError as error:
                     yield f"{shown(str(path))}: {error.strerror}"
                     continue
-                if found != digest:
+                if found != digest or not regular:
                     yield f"{shown(str(path))}: its content is not the mask that was written"
                 if self.overlay and not (self.overlay / self._mask_name(image_id)).is_file():
                     path = self.overlay / self._mask_name(image_id)
@@ -160,6 +196,36 @@ class MaskFolder:
 
     def _mask_name(self, image_id: str) -> str:
         return output_name(image_id, ".png", self.keep_suffix)
+
+
+def _as_written(path: Path, digest: str, before: Stamp | None, *, check: bool) -> Stamp | None:
+    """The file's size and time where it is what was written, None where it isn't."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        now = stamp(path)
+        if now == before and not check:
+            return now
+        if not digest:  # an overlay of a job begun earlier
+            return now if now[0] else None
+        return now if hashlib.sha256(path.read_bytes()).hexdigest() == digest else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _make_way(path: Path) -> None:
+    """Remove an empty folder that stands where a mask belongs; Refused where it isn't empty.
+
+    A link, or a file, is replaced by the rename that puts the mask there.
+    """
+    if path.is_dir() and not path.is_symlink():
+        try:
+            path.rmdir()
+        except OSError as error:
+            raise Refused(
+                f"{path}: expected a mask, found a folder ({error.strerror}): move it away, and "
+                "give the same command again"
+            ) from error
 
 
 def _image_ids(folder: JobFolder) -> list[str]:

@@ -1,6 +1,6 @@
 """What a job writes besides its folder: a table, or a folder of masks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,8 +27,15 @@ class Output(Protocol):
     def prepare(self) -> None:
         """Make what must be there before the first shard is done, if it isn't yet."""
 
-    def is_intact(self, folder: JobFolder, entry: Committed) -> bool:
-        """Whether what a committed shard wrote besides its part is still there."""
+    def damaged(
+        self, folder: JobFolder, entry: Committed, stale: Container[str], *, check: bool
+    ) -> list[Path]:
+        """The files of a committed shard that aren't as it wrote them, but for its part.
+
+        Those of ``stale`` images are left out. Size and time are compared, content where they
+        differ, aren't recorded, or with ``check``. A place where none can be written again is
+        Refused.
+        """
 
     def finish(self, folder: JobFolder, shards: Iterator[ShardAccount]) -> None:
         """Write the result from the shards' parts; consumes all of them."""

@@ -1,6 +1,6 @@
 """Chooses a job's numerics profile when it begins, and keeps to it when it resumes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -31,6 +31,7 @@ def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profil
         or (recorded and recorded.batch_size)
         or job.batch_size(resolved),
         _asked(spec, "threads") or (recorded and recorded.threads) or engine.threads(),
+        sorted({library for each in job.checkpoints if (library := each.library)}),
     )
 
 
@@ -68,7 +69,7 @@ def _asked(spec: JobSpec, name: str) -> Any:
 
 
 def _detect(
-    device: numerics.Device, precision: str, batch_size: int, threads: int
+    device: numerics.Device, precision: str, batch_size: int, threads: int, libraries: Sequence[str]
 ) -> numerics.Profile:
     resolved = numerics.resolve_precision(precision, device)
-    return numerics.detect(device, resolved, batch_size, threads)
+    return numerics.detect(device, resolved, batch_size, threads, libraries)

@@ -72,6 +72,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     identity: dict[str, Any] = msgspec.field(name="decides")
     updated: str
     error: str | None = None
+    written: list[tuple[int, int]] = []
+    """Size and time of change, in ns, of the result's files when the job was done."""
 
     def __post_init__(self) -> None:
         kind = _ClassifyIdentity if self.task == "classify" else _SegmentIdentity

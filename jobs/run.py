@@ -1,5 +1,6 @@
 """A durable job, from its words to its account: plan, run what the ledger lacks, merge."""
 
+import logging
 import platform
 import sys
 import time
@@ -7,28 +8,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
 from .. import __version__
+from ..core import numerics
 from ..core.durable import write_bytes
 from ..core.errors import EnvironmentFault, InputError, Refused, TooManyRejected
+from ..core.events import report
 from ..core.numerics import Profile
 from ..core.records import Committed, Planned, Rejection
+from ..core.text import some
 from ..execution.engines import Engine, start
 from ..pipeline.find import Found, find
-from ..pipeline.parts import part_digest
+from ..pipeline.parts import Stamp, part_digest, read_rejections, stamp
 from .account import ShardAccount, account, rejected_csv
 from .folder import JobFolder, job_path, now
 from .identity import absolute, fingerprint, identity_of, refuse_difference, refuse_other
 from .job import Job, Summary, engine_options
+from .log import logged
 from .output import earlier_files, recorded_output
 from .plan import PLAN, read_plan, shards, write_plan
 from .profile import choose_profile, recorded_profile
-from .progress import Progress, say
+from .progress import Progress
 from .record import VERSION, Counts, JobRecord, State
 from .storm import Storm
+from .table import Table
+
+CLASSES = "classes.csv"  # in the job folder: what a label, or a colour, stands for
 
 
 def run_job(job: Job, progress: Progress) -> Summary:
@@ -59,7 +67,7 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     finding = _start_finding(job, folder)
     _let_mistakes_show(finding)
     # The lock outlives the engine: what still writes must not meet the next job.
-    with ExitStack() as lock, start(engine_options(job.spec), say) as engine:
+    with ExitStack() as lock, start(engine_options(job.spec)) as engine:
         found = finding.result()
         job.output.check_names(found.root, found.images)
         profile = choose_profile(job, engine, recorded=None)
@@ -75,7 +83,10 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
                 recorded_output(folder).discard(folder)
             folder.clear()
             job.output.check_free(found.images)
+            lock.enter_context(logged(folder.path))
             record = _freeze(job, folder, found, profile)
+            text = f"begun by hw1 {__version__}: {len(found.images)} images planned"
+            report(logging.INFO, "begin", text, node=platform.node())
             return _run(job, folder, found.images, record, {}, engine, progress)
 
 
@@ -121,7 +132,9 @@ def _removed_if_refused(folder: JobFolder) -> Iterator[None]:
 def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> JobRecord:
     """Write the plan, then the record that makes the job resumable."""
     plan = write_plan(found.images, folder.path / PLAN)
-    identity = {**identity_of(job), "plan": plan, "profile": asdict(profile)}
+    table = (job.classes.coloured() if job.task == "segment" else job.classes).to_csv()
+    write_bytes(folder.path / CLASSES, [table.encode()])
+    identity = {**identity_of(job), "plan": plan, "profile": numerics.identity(profile)}
     record = JobRecord(
         hw1=__version__,
         version=VERSION,
@@ -143,34 +156,58 @@ def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> JobR
 
 def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     """A job that was begun: the same, or refused; then what its ledger lacks."""
-    with folder.lock():
+    with folder.lock(), logged(folder.path):
         before = folder.read().identity
         recorded = recorded_profile(before)
         refuse_other(job, before)
         plan = read_plan(folder.path, before["plan"])
         done = _intact(job, folder)
+        finished = sum(entry.images for entry in done.values())
+        text = f"resumed by hw1 {__version__}: {finished} of {len(plan)} images are done"
+        report(logging.INFO, "resume", text, node=platform.node())
         _refuse_too_many(job, folder, sum(entry.rejected for entry in done.values()), len(plan))
-        if sum(entry.images for entry in done.values()) == len(plan):
+        if finished == len(plan):
             return _finish(job, folder, plan, done, resumed=len(plan))
         # A GPU that has come since must not be chosen by itself.
         on_cpu = recorded.device == "cpu"
         options = engine_options(job.spec)
-        with start(replace(options, device="cpu") if on_cpu else options, say) as engine:
-            profile = asdict(choose_profile(job, engine, recorded))
+        with start(replace(options, device="cpu") if on_cpu else options) as engine:
+            profile = numerics.identity(choose_profile(job, engine, recorded))
             refuse_difference(
-                job, {**before, "profile": asdict(recorded)}, {**before, "profile": profile}
+                job,
+                {**before, "profile": numerics.identity(recorded)},
+                {**before, "profile": profile},
             )
             record = folder.update(state="running", error=None, host=platform.node())
             return _run(job, folder, plan, record, done, engine, progress)
 
 
 def _intact(job: Job, folder: JobFolder) -> dict[int, Committed]:
-    """The ledger's shards whose parts are as they were committed; others are done again."""
-    return {
-        shard: entry
-        for shard, entry in folder.committed().items()
-        if part_digest(folder.path, shard) == entry.digest and job.output.is_intact(folder, entry)
-    }
+    """The ledger's shards whose parts and files are as written; the others are done again."""
+    done: dict[int, Committed] = {}
+    parts, files = 0, list[Path]()
+    for shard, entry in folder.committed().items():
+        if part_digest(folder.path, shard) != entry.digest:
+            parts += 1
+            continue
+        bad = job.output.damaged(folder, entry, (), check=job.spec.check)
+        files += bad
+        if not bad:
+            done[shard] = entry
+    if parts:
+        report(
+            logging.WARNING,
+            "damage",
+            f"{parts} of the job's parts were not as written: their images are scored again",
+        )
+    if files:
+        names = some([str(path) for path in files])
+        report(
+            logging.WARNING,
+            "damage",
+            f"{len(files)} masks or overlays were not as written: made again ({names})",
+        )
+    return done
 
 
 def _run(
@@ -184,6 +221,8 @@ def _run(
 ) -> Summary:
     """Run the shards that are not done, each entered in the ledger when it's durable."""
     profile = recorded_profile(record.identity)
+    decisive = numerics.identity(profile)
+    report(logging.INFO, "profile", ", ".join(f"{k} {v}" for k, v in decisive.items()))
     work = job.work(Path(record.root), folder.path, profile)
     cut = shards(plan, record.shard_size, profile.batch_size)
     pending = (shard for shard in cut if shard.id not in done)
@@ -198,6 +237,7 @@ def _run(
         done[entry.shard] = entry
         rejected += entry.rejected
         meter.advance(entry.images, entry.rejected)
+        _report_shard(folder, entry)
         _refuse_too_many(job, folder, rejected, len(plan))
 
     def commit(entry: Committed) -> None:
@@ -210,6 +250,19 @@ def _run(
         for entry in storm.rest():
             enter(entry)
     return _finish(job, folder, plan, done, resumed=before)
+
+
+def _report_shard(folder: JobFolder, entry: Committed) -> None:
+    number, seconds = entry.shard, entry.seconds
+    text = f"shard {number}: {entry.images} images, {entry.rejected} rejected, {seconds:.1f} s"
+    report(logging.DEBUG, "shard", text, shard=number)
+    if not entry.rejected:
+        return
+    with suppress(OSError, ValueError):  # the log is no reason to fail
+        for rejection in read_rejections(folder.path, number):
+            image, reason = rejection.image_id, rejection.reason
+            text = f"{image}: {reason}, {rejection.detail}"
+            report(logging.INFO, "rejected", text, shard=number, image=image, reason=reason)
 
 
 @contextmanager
@@ -251,7 +304,8 @@ def _finish(
     resumed: int,
 ) -> Summary:
     """Merge the parts, check that planned = scored + rejected, and say that it is done."""
-    ignored = folder.read().counts.ignored
+    record = folder.read()
+    ignored = record.counts.ignored
     summary = Summary(job.task, job.spec.output, folder.path, len(plan), ignored, resumed=resumed)
     rejections: list[Rejection] = []
 
@@ -264,7 +318,13 @@ def _finish(
             yield shard
 
     with _recorded(folder):
-        job.output.finish(folder, tallied())
+        if record.state == "done":
+            _report_damage(job, folder, record, account(folder.path, done, plan), plan)
+        if record.state == "done" and record.written == _stamps(job) and not job.spec.check:
+            for _ in tallied():
+                pass
+        else:
+            job.output.finish(folder, tallied())
         write_bytes(folder.rejected_path, [rejected_csv(rejections)])
         counts = Counts(
             planned=len(plan),
@@ -273,5 +333,25 @@ def _finish(
             rejected=summary.rejected,
             reasons=dict(summary.reasons),
         )
-        folder.update(state="done", error=None, counts=counts)
+        folder.update(state="done", error=None, counts=counts, written=_stamps(job))
+        text = f"done: {summary.scored} images scored, {summary.rejected} rejected"
+        report(logging.INFO, "done", text)
     return summary
+
+
+def _stamps(job: Job) -> list[Stamp]:
+    """Size and time of the files, not folders, that the command names."""
+    return [stamp(path) for path in job.output.paths if path.is_file()]
+
+
+def _report_damage(
+    job: Job,
+    folder: JobFolder,
+    record: JobRecord,
+    shards: Iterator[ShardAccount],
+    plan: Sequence[Planned],
+) -> None:
+    """Say where the result of a job that was done isn't as it was written."""
+    suspect = record.written != _stamps(job) or job.spec.check
+    if suspect and isinstance(job.output, Table) and any(job.output.faults(folder, shards, plan)):
+        report(logging.WARNING, "damage", f"{job.spec.output} was not as written: made again")

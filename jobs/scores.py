@@ -1,4 +1,4 @@
-"""The scores file: every image's class probabilities, as Parquet."""
+"""The scores file: every image's class probabilities, as Parquet or CSV."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -7,22 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from ..core.durable import replacing, sync_folders
+from ..core.classes import REFERENCE_CLASSIFIER, Classes
+from ..core.durable import replacing, sync_folders, write_bytes
 from ..core.errors import EnvironmentFault, InputError
 from ..core.records import Committed, Float32
-from ..pipeline.parts import CLASSES, part_path, read_scores
-from ..pipeline.rows import read_rows
+from ..pipeline.parts import part_path, read_scores
+from ..pipeline.rows import format_row, join_rows, read_rows
 
 ROWS = 2**16
 """Rows of a group in the file, all but the last: many small groups make it slow to open."""
 
 
 def require_pyarrow() -> None:
-    """Raise InputError, with what to do, where pyarrow is not installed."""
+    """Raise InputError, with what to do, where pyarrow, for Parquet files, is not installed."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise InputError('--scores needs pyarrow: pip install "hw1[scores]"') from None
+        raise InputError('a .parquet file needs pyarrow: pip install "hw1[scores]"') from None
 
 
 def in_parquet(image_id: str) -> str:
@@ -33,45 +34,70 @@ def in_parquet(image_id: str) -> str:
     return image_id.encode("utf-8", "backslashreplace").decode()
 
 
-def schema() -> Any:
-    """The columns of a scores file, pyarrow's: image_id, p0 to p49 (float32)."""
+def schema(classes: Classes = REFERENCE_CLASSIFIER) -> Any:
+    """The columns of a scores file, pyarrow's: image_id, p0, p1, … (float32).
+
+    Each p has its class's name in its metadata, under ``class``.
+    """
     import pyarrow as pa
 
-    names = [f"p{index}" for index in range(CLASSES)]
-    return pa.schema([("image_id", pa.string()), *((name, pa.float32()) for name in names)])
+    scores = [
+        pa.field(f"p{index}", pa.float32(), metadata={"class": name})
+        for index, name in enumerate(classes.names)
+    ]
+    return pa.schema([pa.field("image_id", pa.string()), *scores])
 
 
-def write_scores(path: Path, job: Path, shards: Iterable[Committed]) -> None:
-    """Write a row for each row of OUT.csv, in its order.
+def write_scores(path: Path, job: Path, shards: Iterable[Committed], classes: Classes) -> None:
+    """Write a row for each row of the result, in its order; as CSV where ``path`` ends in that.
 
     Raises EnvironmentFault where a shard's scores do not fit its rows.
     """
+    if path.suffix.lower() == ".csv":
+        write_bytes(path, _csv(job, shards, classes), scratch=job / "parts")
+        return
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    columns = schema(classes)
     with replacing(path, job / "parts") as temporary:
-        with pq.ParquetWriter(temporary, schema()) as writer:
-            for columns in _columns(job, shards):
-                writer.write_table(pa.table(columns, schema=schema()))
+        with pq.ParquetWriter(temporary, columns) as writer:
+            for group in _columns(job, shards, len(classes)):
+                writer.write_table(pa.table(group, schema=columns))
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
     sync_folders([path.parent])
 
 
-def _columns(job: Path, shards: Iterable[Committed]) -> Iterator[list[Any]]:
+def _csv(job: Path, shards: Iterable[Committed], classes: Classes) -> Iterator[bytes]:
+    """The file's bytes: ``image_id,p0,p1,…``, nine digits, which a float32 needs."""
+    yield join_rows([format_row(["image_id", *(f"p{index}" for index in range(len(classes)))])])
+    for entry in shards:
+        scores = _scores_of(job, entry, len(classes))
+        names = (row[0] for row in read_rows(part_path(job, entry.shard)))
+        yield join_rows(
+            format_row([name, *(f"{score:.9g}" for score in row)])
+            for name, row in zip(names, scores.tolist(), strict=True)
+        )
+
+
+def _scores_of(job: Path, entry: Committed, classes: int) -> Float32:
+    scores = read_scores(job, entry.shard, classes)
+    if len(scores) != entry.rows:
+        raise EnvironmentFault(
+            f"{job}: shard {entry.shard} has {entry.rows} rows but {len(scores)} rows of "
+            "scores; begin again with --overwrite"
+        )
+    return scores
+
+
+def _columns(job: Path, shards: Iterable[Committed], classes: int) -> Iterator[list[Any]]:
     """The columns of ROWS rows at a time, wherever shards end: names, then float32 arrays."""
     ids: list[str] = []
     scores: list[Float32] = []
     for entry in shards:
-        more = read_scores(job, entry.shard)
-        names = [in_parquet(row[0]) for row in read_rows(part_path(job, entry.shard))]
-        if len(more) != len(names):
-            raise EnvironmentFault(
-                f"{job}: shard {entry.shard} has {len(names)} rows but {len(more)} rows of "
-                "scores; begin again with --overwrite"
-            )
-        ids += names
-        scores.append(more)
+        scores.append(_scores_of(job, entry, classes))
+        ids += [in_parquet(row[0]) for row in read_rows(part_path(job, entry.shard))]
         while len(ids) >= ROWS:
             whole = np.concatenate(scores)
             yield _group(ids[:ROWS], whole[:ROWS])

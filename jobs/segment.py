@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from ..core.classes import Classes
 from ..core.errors import InputError
 from ..core.numerics import Device, Profile
 from ..core.records import TaskKind
 from ..core.spec import SegmentSpec
-from ..models.checkpoints import Checkpoint, Store, load_state
-from ..models.members import SEGMENTERS
+from ..models.checkpoints import Checkpoint, Store, read_checkpoint, verify
+from ..models.ensemble import is_file_name
+from ..models.members import MEMBERS, SEGMENTERS
 from ..pipeline.segmentation import SegmentWork
 from .identity import of_checkpoint, tiff_identity
 from .mask_folder import MaskFolder
@@ -27,13 +29,7 @@ class SegmentJob:
     def open(cls, spec: SegmentSpec) -> Self:
         """Find the checkpoint, and where to write. Raises InputError where either can't be."""
         output = MaskFolder.open(spec)
-        checkpoint = Store.at(spec.weights).checkpoint(spec.model)
-        if spec.model not in SEGMENTERS:
-            raise InputError(
-                f"--model {spec.model}: that is a classifier; the segmenters are "
-                f"{', '.join(SEGMENTERS)}"
-            )
-        return cls(spec, output, checkpoint)
+        return cls(spec, output, _segmenter(spec))
 
     @property
     def task(self) -> TaskKind:
@@ -44,6 +40,16 @@ class SegmentJob:
     def members(self) -> tuple[str, ...]:
         """The models that the job runs."""
         return (self.checkpoint.member,)
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The segmenter's."""
+        return (self.checkpoint,)
+
+    @property
+    def classes(self) -> Classes:
+        """What the segmenter tells apart."""
+        return self.checkpoint.classes
 
     def batch_size(self, device: Device) -> int:
         """One: an image's mask depends on no other image, and a tile is work enough."""
@@ -66,7 +72,7 @@ class SegmentJob:
 
     def check_weights(self) -> None:
         """Read the checkpoint whole; raise InputError where it is damaged or doesn't fit."""
-        load_state(self.checkpoint)
+        verify(self.checkpoint)
 
     def work(self, root: Path, folder: Path, profile: Profile) -> SegmentWork:
         """What is done to each shard."""
@@ -79,3 +85,23 @@ class SegmentJob:
             checkpoint=self.checkpoint,
             profile=profile,
         )
+
+
+def _segmenter(spec: SegmentSpec) -> Checkpoint:
+    """The checkpoint that --model names. Raises InputError where it's none, or no segmenter's."""
+    if spec.model in MEMBERS:
+        found = Store.at(spec.weights).checkpoint(spec.model)
+    elif is_file_name(spec.model) or Path(spec.model).exists():
+        if spec.weights is not None:
+            raise InputError("--model is one file: give it without --weights")
+        found = read_checkpoint(Path(spec.model).absolute())
+    else:
+        raise InputError(
+            f"--model {spec.model}: expected a checkpoint's file, or one of {', '.join(SEGMENTERS)}"
+        )
+    if found.task != "segment":
+        raise InputError(
+            f"--model {spec.model}: that is a classifier; expected a segmenter, such as "
+            f"{', '.join(SEGMENTERS)}"
+        )
+    return found

@@ -1,42 +1,53 @@
-"""The output of a job that labels images: OUT.csv, and the file of class probabilities."""
+"""The output of a job that labels images: OUT, and the file of class probabilities."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..core.durable import storage, write_bytes
+from ..core.classes import REFERENCE_CLASSIFIER, Classes
+from ..core.durable import storage
 from ..core.errors import InputError, Refused
 from ..core.records import Committed, Planned
 from ..core.spec import ClassifySpec
 from ..core.text import shown
 from ..pipeline.classification import header
 from ..pipeline.parts import part_path
-from ..pipeline.rows import format_row, join_rows
 from .account import ShardAccount
 from .folder import JobFolder, job_path
-from .scores import require_pyarrow, write_scores
+from .results import check_suffix, opened, write_result
+from .scores import write_scores
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A CSV with a row for each scored image. See ``output.Output`` for the methods."""
+    """A row for each scored image, in a file whose suffix tells its form (see ``results``).
+
+    See ``output.Output`` for the methods. ``classes`` are the models', needed to write it.
+    """
 
     path: Path
     columns: tuple[str, ...]
     scores: Path | None = None
+    classes: Classes = REFERENCE_CLASSIFIER
+
+    @staticmethod
+    def check(spec: ClassifySpec) -> None:
+        """Raise InputError where the table that is asked for can't be written."""
+        _require_writable_file(spec.output, "OUT")
+        check_suffix(spec.output, "OUT")
+        if spec.scores is not None:
+            _require_writable_file(spec.scores, "--scores")
+            check_suffix(spec.scores, "--scores", (".parquet", ".csv"))
+            if spec.scores.resolve() == spec.output.resolve():
+                raise InputError(f"--scores {spec.scores}: that is OUT; give another name")
 
     @classmethod
-    def open(cls, spec: ClassifySpec) -> Self:
+    def open(cls, spec: ClassifySpec, classes: Classes = REFERENCE_CLASSIFIER) -> Self:
         """The table that is asked for. Raises InputError where it can't be written."""
-        _require_writable_file(spec.output, "OUT.csv")
-        if spec.scores is not None:
-            require_pyarrow()
-            _require_writable_file(spec.scores, "--scores")
-            if spec.scores.resolve() == spec.output.resolve():
-                raise InputError(f"--scores {spec.scores}: that is OUT.csv; give another name")
-        return cls(spec.output, header(spec.top_k, spec.columns), spec.scores)
+        cls.check(spec)
+        return cls(spec.output, header(spec.top_k, spec.columns), spec.scores, classes)
 
     @classmethod
     def of_record(cls, path: Path, identity: Mapping[str, Any], *, elsewhere: bool) -> Self:
@@ -47,14 +58,14 @@ class Table:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """OUT.csv, and the scores where asked for."""
+        """OUT, and the scores where asked for."""
         return (self.path, *([self.scores] if self.scores else []))
 
     def check_names(self, root: Path, images: Sequence[Planned]) -> None:
         """Names cannot clash: all rows go to one file."""
 
     def check_free(self, images: Sequence[Planned], earlier: frozenset[Path] = frozenset()) -> None:
-        """Refuse where OUT.csv or the scores exist: this job has not written them."""
+        """Refuse where OUT or the scores exist: this job has not written them."""
         for path in self.paths:
             if path.exists() and path.absolute() not in earlier:
                 raise Refused(
@@ -65,48 +76,48 @@ class Table:
     def prepare(self) -> None:
         """Nothing: the files are written in the end."""
 
-    def is_intact(self, folder: JobFolder, entry: Committed) -> bool:
-        """True: a shard writes nothing besides its part."""
-        return True
+    def damaged(
+        self, folder: JobFolder, entry: Committed, stale: Container[str], *, check: bool
+    ) -> list[Path]:
+        """None: a shard writes nothing besides its part."""
+        return []
 
     def finish(self, folder: JobFolder, shards: Iterator[ShardAccount]) -> None:
-        """Write OUT.csv, and the scores where asked for, from the parts."""
+        """Write OUT, and the scores where asked for, from the parts."""
         entries: list[Committed] = []
 
-        def chunks() -> Iterator[bytes]:
-            yield join_rows([format_row(self.columns)])
+        def parts() -> Iterator[Path]:
             for shard in shards:
                 entries.append(shard.entry)
-                yield part_path(folder.path, shard.entry.shard).read_bytes()
+                yield part_path(folder.path, shard.entry.shard)
 
-        write_bytes(self.path, chunks(), scratch=folder.path / "parts")
+        write_result(self.path, folder.path, parts(), self.columns, self.classes)
         if self.scores is not None:
-            write_scores(self.scores, folder.path, entries)
+            write_scores(self.scores, folder.path, entries, self.classes)
 
     def faults(
         self, folder: JobFolder, shards: Iterator[ShardAccount], plan: Sequence[Planned]
     ) -> Iterator[str]:
-        """Where OUT.csv isn't the header and the parts, or the scores are gone."""
-        if not self.path.is_file():
-            yield f"{self.path}: expected the job's result, found nothing"
+        """Where OUT isn't the header and the parts, or the scores are gone."""
+        if not self.path.is_file() or self.path.is_symlink():
+            found = "a link" if self.path.is_symlink() else "nothing"
+            yield f"{self.path}: expected the job's result, found {found}"
             return
-        titles = join_rows([format_row(self.columns)])
-        with self.path.open("rb") as file:
-            if file.readline() != titles:
-                yield f"{self.path}: the header is not {titles.decode().rstrip()!r}"
+        with opened(self.path, self.columns) as result:
+            if result.title_fault:
+                yield f"{self.path}: {result.title_fault}"
             for shard in shards:
-                part = part_path(folder.path, shard.entry.shard).read_bytes()
-                if file.read(len(part)) != part:
+                if not result.continues(part_path(folder.path, shard.entry.shard)):
                     images = _images(shard.entry, plan)
                     yield f"{self.path}: the rows of {images} are not what was scored"
                     return
-            if file.read(1):
+            if not result.ends():
                 yield f"{self.path}: there are rows after the last image's"
         if self.scores is not None and not self.scores.is_file():
             yield f"{self.scores}: expected the classes' probabilities, found nothing"
 
     def files(self, folder: JobFolder) -> Iterator[Path]:
-        """OUT.csv and the scores."""
+        """OUT and the scores."""
         yield from (path.absolute() for path in self.paths)
 
     def discard(self, folder: JobFolder) -> None:

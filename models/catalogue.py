@@ -1,19 +1,14 @@
-"""What there is of each member: its checkpoint, and its network; old checkpoints converted."""
+"""What there is of each member: its checkpoint, and its network."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..core.errors import InputError
 from ..core.preprocessing import Preprocessing
-from .checkpoints import Checkpoint, Store, load_state, read_checkpoint, save
+from .checkpoints import Checkpoint, Store
 from .ensemble import FILE
-from .files import require_writable
 from .members import MEMBERS, Member, find_member
-from .metadata import preprocessing_from_json
-
-Dtype = Literal["keep", "fp16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -70,44 +65,32 @@ def architecture(name: str) -> str:
     return repr(build(name, "meta"))
 
 
-def convert(
-    old: Path,
-    member: str,
-    output: Path | None,
-    *,
-    dtype: Dtype = "keep",
-    preprocessing: str | None = None,
-    overwrite: bool = False,
-) -> Checkpoint:
-    """Write a member's checkpoint again as safetensors, with metadata; returns the new one.
-
-    Without ``output`` it is MEMBER.safetensors beside the old one; a folder gets that name too.
-    ``preprocessing`` is JSON; without it, the old file's metadata tell, or it is the reference's.
-    Raises InputError for a file that can't be read, doesn't fit, or would be overwritten.
-    """
-    find_member(member)
-    if old.is_dir():
-        raise InputError(f"{old}: expected a file's name, found a folder")
-    path = _output(old, member, output)
-    _check_writable(path, overwrite)
-    checkpoint = read_checkpoint(old, member)
-    given = preprocessing_from_json(preprocessing, member) if preprocessing else None
-    state = load_state(checkpoint)
-    metadata = {**checkpoint.metadata, "source": f"{old.name} sha256:{checkpoint.digest}"}
-    try:
-        save(state, path, member, given or checkpoint.preprocessing, metadata, dtype=dtype)
-    except InputError as error:  # it fits the member: only the dtype is too small
-        raise InputError(f"{error}: give --dtype keep") from error
-    return read_checkpoint(path, member)
-
-
 def describe(preprocessing: Preprocessing) -> str:
-    """A line for people: ``48 × 48, normalised``."""
+    """A line for people: ``224 × 224 of 256, bicubic, normalised``."""
     plain = preprocessing.mean == (0.0, 0.0, 0.0) and preprocessing.std == (1.0, 1.0, 1.0)
-    size = preprocessing.size
-    form = f"{size} × {size}" if size else f"any size, at scale {preprocessing.scale:g}"
-    cell = f", logits even over cells of {preprocessing.cell}" if preprocessing.cell > 1 else ""
-    return f"{form}, {'not normalised' if plain else 'normalised'}{cell}"
+    cell = f"logits even over cells of {preprocessing.cell}" if preprocessing.cell > 1 else ""
+    parts = [
+        _framed(preprocessing),
+        "" if preprocessing.interpolation == "bilinear" else preprocessing.interpolation,
+        "" if preprocessing.order == "rgb" else "BGR",
+        "" if preprocessing.white == 1 else f"0 to {preprocessing.white:g}",
+        "not normalised" if plain else "normalised",
+        cell,
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _framed(preprocessing: Preprocessing) -> str:
+    sides, resize = preprocessing.sides, preprocessing.resize
+    whole = f"{resize[0]} × {resize[1]}" if isinstance(resize, tuple) else ""
+    if sides is None:
+        if resize is None:
+            return f"any size, at scale {preprocessing.scale:g}"
+        return f"resized to {whole}" if whole else f"shorter side resized to {resize}"
+    size = f"{sides[0]} × {sides[1]}"
+    if resize is None:
+        return size
+    return f"{size}, the middle of {whole or f'the image, its shorter side resized to {resize}'}"
 
 
 def _entry(store: Store, member: Member, vote_weights: Mapping[str, float]) -> Entry:
@@ -120,22 +103,17 @@ def _entry(store: Store, member: Member, vote_weights: Mapping[str, float]) -> E
         return Entry(member, None, weight, str(error))
 
 
-def _output(old: Path, member: str, output: Path | None) -> Path:
-    name = f"{member}.safetensors"
-    if output is None:
-        return old.with_name(name)
-    if output.is_dir():
-        return output / name
-    if output.suffix != ".safetensors":
-        raise InputError(f"--output {output}: expected a folder, or a name ending in .safetensors")
-    return output
-
-
-def _check_writable(path: Path, overwrite: bool) -> None:
-    """Before the work, not after it."""
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists: give another --output, or --overwrite")
-    require_writable(path)
+def describe_file(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint's file holds, plain data for json.dumps."""
+    classes = checkpoint.classes
+    return {
+        "architecture": checkpoint.architecture,
+        "task": checkpoint.task,
+        "classes": list(classes.names),
+        "colours": classes.colours,
+        "unlabelled": classes.unlabelled,
+        **_to_json(checkpoint),
+    }
 
 
 def _to_json(checkpoint: Checkpoint) -> dict[str, Any]:

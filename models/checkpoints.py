@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
+from ..core.classes import MOST_IN_MASKS, Classes, classes_from_json, reference_classes
 from ..core.errors import InputError
 from ..core.preprocessing import Preprocessing
-from . import files
-from .ensemble import FILE, REFERENCE, Ensemble, of, read_ensemble
+from ..core.records import TaskKind
+from . import files, onnx_file
+from .architectures import ONNX, find_architecture, require_library, smallest_size
+from .ensemble import FILE, REFERENCE, Ensemble, is_file_name, of, read_ensemble
 from .members import CLASSIFIERS, MEMBERS, find_member
 from .metadata import (
     preprocessing_from_json,
@@ -27,10 +30,12 @@ __all__ = [
     "Checkpoint",
     "Ensemble",
     "Store",
+    "agreed_classes",
     "load",
     "load_state",
     "read_checkpoint",
     "save",
+    "verify",
 ]
 
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -38,7 +43,11 @@ SHIPPED = Path(__file__).parents[1] / "weights"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A member's weights in a file. ``digest`` is the file's SHA-256, in hexadecimal."""
+    """A network's weights in a file, and what their metadata say.
+
+    ``member`` is its name in an ensemble: a preset's, or its file's. ``digest`` is the file's
+    SHA-256, in hexadecimal. ``architecture`` is a word of `architectures`, or "onnx".
+    """
 
     member: str
     path: Path
@@ -46,6 +55,16 @@ class Checkpoint:
     preprocessing: Preprocessing
     metadata: Mapping[str, str] = field(hash=False)
     bytes: int
+    architecture: str
+    task: TaskKind
+    classes: Classes
+
+    @property
+    def library(self) -> str | None:
+        """The package that runs it, besides torch and torchvision."""
+        if self.architecture == ONNX:
+            return "onnxruntime"
+        return "timm" if self.architecture.startswith("timm:") else None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -59,13 +78,17 @@ class Checkpoint:
 
 
 class Store:
-    """A folder with checkpoints: ``MEMBER.safetensors``, or the reference's names."""
+    """A folder with checkpoints: ``MEMBER.safetensors``, the reference's names, files of any name.
+
+    Members are named by a word: a preset's name, or that of a file in the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if not folder.is_dir():
             raise InputError(f"no folder {folder}: expected one with checkpoints")
-        if folder != SHIPPED and not any(self.find(name) for name in MEMBERS):
+        ours = folder == SHIPPED or (folder / FILE).is_file() or any(map(self.find, MEMBERS))
+        if not ours and not any(is_file_name(path.name) for path in folder.iterdir()):
             raise InputError(
                 f"no checkpoint in {folder}: expected files such as vgg16.safetensors or "
                 f"{MEMBERS['vgg16'].reference_file}"
@@ -86,7 +109,7 @@ class Store:
 
     def find(self, member: str) -> Path | None:
         """The member's file, if there is one; ours goes before the reference's."""
-        for name in _file_names(member):
+        for name in _file_names(member) if member in MEMBERS else (member,):
             if (self.folder / name).is_file():
                 return self.folder / name
         return None
@@ -96,23 +119,26 @@ class Store:
 
         Raises InputError for an unknown member, one without a checkpoint, a damaged header.
         """
-        find_member(member)
+        if not is_file_name(member):
+            find_member(member)
         path = self.find(member)
         if path is None:
             raise InputError(_missing(member, self.folder))
-        return read_checkpoint(path, member)
+        if member in MEMBERS:
+            return read_checkpoint(path, member)
+        return replace(read_checkpoint(path), member=member)
 
     def available(self) -> list[Checkpoint]:
-        """All checkpoints here, in the order of the table of members."""
+        """The presets' checkpoints here, in the order of the table of members."""
         return [self.checkpoint(member) for member in MEMBERS if self.find(member)]
 
     def ensemble(self, members: Sequence[str] | None = None) -> Ensemble:
         """Who votes, with which weights, and by what.
 
         Without ``members``: as ``ensemble.toml`` says; where there is none, all classifiers that
-        have a checkpoint here, with the reference's weights. With ``members``: those, with the
-        same weights, or 1 where there is none above 0. Raises InputError for an unknown, repeated
-        or missing member, and a bad ``ensemble.toml``.
+        have a checkpoint here, with the reference's weights, or 1 for one that the reference
+        hasn't. With ``members``: those, with the same weights, or 1 where there is none above 0.
+        Raises InputError for an unknown, repeated or missing member, and a bad ``ensemble.toml``.
         """
         toml = self.folder / FILE
         known = read_ensemble(toml) if toml.is_file() else REFERENCE
@@ -121,10 +147,10 @@ class Store:
             _check_names(members)
             vote_weights = {name: vote_weights.get(name, 1.0) for name in members}
         elif known is REFERENCE:
-            vote_weights = {n: weight for n, weight in vote_weights.items() if self.find(n)}
+            vote_weights = {n: vote_weights.get(n, 1.0) for n in CLASSIFIERS if self.find(n)}
             if not vote_weights:
                 raise InputError(f"no classifier's checkpoint in {self.folder}: {_how('MEMBER')}")
-        absent = [name for name in CLASSIFIERS if name in vote_weights and not self.find(name)]
+        absent = [name for name in of(vote_weights, known.vote).members if not self.find(name)]
         if absent:
             asked = f", which {toml} lists" if members is None else ""
             raise InputError(_missing(absent[0], self.folder, asked))
@@ -132,34 +158,41 @@ class Store:
 
 
 def read_checkpoint(path: Path, member: str | None = None) -> Checkpoint:
-    """The checkpoint in a file of any name. Raises InputError where its member isn't ``member``.
+    """The checkpoint in a file of any name. Raises InputError where it isn't of ``member``.
 
-    Without ``member``, the metadata or the file's name must tell it. A file without metadata gets
-    the reference's preprocessing.
+    Without ``member``, which is an architecture's word, the metadata or the file's name must tell
+    it. A file without metadata gets the reference's preprocessing and classes.
     """
+    if path.suffix.lower() == onnx_file.SUFFIX:
+        return _read_onnx(path)
     digest = files.file_digest(path)
     metadata = files.read_metadata(path)
-    member = _member_of(path, metadata, member)
-    if text := metadata.get("preprocessing"):
-        try:
-            preprocessing = preprocessing_from_json(text, member)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-    else:
-        preprocessing = reference_preprocessing(member)
-    return Checkpoint(member, path, digest, preprocessing, metadata, path.stat().st_size)
+    word = _architecture_of(path, metadata, member)
+    try:
+        task = _task_of(word, metadata)
+        classes = classes_from_json(metadata.get("classes"), task)
+        preprocessing = reference_preprocessing(task)
+        if text := metadata.get("preprocessing"):
+            preprocessing = preprocessing_from_json(text, task, smallest_size(word))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    name = word if word in MEMBERS else path.name
+    size = path.stat().st_size
+    return Checkpoint(name, path, digest, preprocessing, metadata, size, word, task, classes)
 
 
 def load(checkpoint: Checkpoint) -> "nn.Module":
     """The network with the checkpoint's weights: eval mode, float32, CPU.
 
     Raises InputError where the file has changed since it was found, is damaged, holds more than
-    tensors, or doesn't fit the member (with the first names that differ).
+    tensors, doesn't fit its architecture (with the first names that differ), or is ONNX.
     """
     from .fit import fit
 
     state = _verified(checkpoint)
-    return fit(state, checkpoint.member, checkpoint.path)
+    sides = checkpoint.preprocessing.sides
+    word, count = checkpoint.architecture, len(checkpoint.classes)
+    return fit(state, word, checkpoint.path, count, sides)
 
 
 def load_state(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
@@ -170,25 +203,49 @@ def load_state(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
     from .fit import check, require_finite
 
     state = _verified(checkpoint)
-    check(state, checkpoint.member, checkpoint.path)
+    sides = checkpoint.preprocessing.sides
+    check(state, checkpoint.architecture, checkpoint.path, len(checkpoint.classes), sides)
     require_finite(state, checkpoint.path)
     return state
+
+
+def verify(checkpoint: Checkpoint) -> None:
+    """Read a checkpoint whole. Raises InputError where it's damaged, or can't be run here."""
+    require_library(checkpoint.architecture)
+    if checkpoint.architecture != ONNX:
+        load_state(checkpoint)
+    elif read_checkpoint(checkpoint.path).digest != checkpoint.digest:
+        raise InputError(f"{checkpoint.path} has changed since it was found")
+
+
+def agreed_classes(checkpoints: Sequence[Checkpoint]) -> Classes:
+    """The classes of an ensemble. Raises InputError where its members differ, and in what."""
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        if difference := first.classes.difference(other.classes):
+            raise InputError(
+                f"{first.member} and {other.member} can't vote together, they differ in their "
+                f"classes: {difference}"
+            )
+    return first.classes
 
 
 def save(
     network: "nn.Module | Mapping[str, Tensor]",
     path: Path,
-    member: str,
+    word: str,
     preprocessing: Preprocessing,
     metadata: Mapping[str, str],
     *,
     dtype: Literal["fp16", "fp32", "keep"] = "fp16",
+    classes: Classes | None = None,
 ) -> None:
-    """Write a member's checkpoint as safetensors, whole or not at all, with its metadata.
+    """Write a checkpoint of an architecture as safetensors, whole or not at all.
 
-    Takes a network or its state dict (a vgg19_bn's may be collapsed) and adds the member, its
-    classes, the preprocessing and the tensors' digest to the metadata. Equal input gives equal
-    bytes. Raises InputError where it doesn't fit the member, or a value the dtype.
+    Takes a network or its state dict (a vgg19_bn's may be collapsed) and adds the architecture,
+    the classes (None: the reference's), the preprocessing and the tensors' digest to the metadata.
+    Equal input gives equal bytes. Raises InputError where it doesn't fit the architecture, or a
+    value the dtype.
     """
     import torch
 
@@ -196,13 +253,17 @@ def save(
 
     state = dict(network.state_dict() if isinstance(network, torch.nn.Module) else network)
     state = {name: tensor.detach().cpu() for name, tensor in state.items()}
-    check(state, member, "the state dict")
+    task = find_architecture(word).task
+    classes = classes or reference_classes(task)
+    _check_masks(task, classes)
+    check(state, word, "the state dict", len(classes), preprocessing.sides)
     if dtype != "keep":
         state = cast(state, {"fp16": torch.float16, "fp32": torch.float32}[dtype], path)
+    named = {"member": word} if word in MEMBERS else {"architecture": word, "task": task}
     about = {
         **metadata,
-        "member": member,
-        "classes": str(MEMBERS[member].classes),
+        **named,
+        "classes": classes.to_json(),
         "preprocessing": preprocessing_to_json(preprocessing),
         "digest": tensors_digest(state),
     }
@@ -229,38 +290,62 @@ def _verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
     return state
 
 
-def _file_names(member: str) -> tuple[str, str]:
-    return f"{member}.safetensors", MEMBERS[member].reference_file
+def _file_names(member: str) -> list[str]:
+    reference = MEMBERS[member].reference_file
+    return [f"{member}.safetensors", *([reference] if reference else [])]
 
 
-def _member_of(path: Path, metadata: Mapping[str, str], member: str | None) -> str:
-    """The member whose checkpoint a file is: as asked, as its metadata say, or by its name."""
-    said = metadata.get("member")
-    if member is not None and said is not None and said != member:
-        raise InputError(f"{path} is a checkpoint of {said}, by its metadata, not of {member}")
+def _read_onnx(path: Path) -> Checkpoint:
+    found = onnx_file.read(path)
+    classes, preprocessing = onnx_file.about(found, path)
+    _check_masks(found.task, classes)
+    about, size = dict(found.metadata), found.bytes
+    return Checkpoint(
+        path.name, path, found.digest, preprocessing, about, size, ONNX, found.task, classes
+    )
+
+
+def _architecture_of(path: Path, metadata: Mapping[str, str], asked: str | None) -> str:
+    """The word for what a file is a checkpoint of: as asked, by its metadata, or by its name."""
+    said = metadata.get("member") or metadata.get("architecture")
+    if asked is not None and said is not None and said != asked:
+        raise InputError(f"{path} is a checkpoint of {said}, by its metadata, not of {asked}")
     named = next((name for name in MEMBERS if path.name in _file_names(name)), None)
-    name = member or said or named
-    if name is None:
+    word = asked or said or named
+    if word is None:
         raise InputError(f"{path} doesn't say which member's checkpoint it is: {_how('MEMBER')}")
-    return find_member(name).name
+    return word if said == word and "task" in metadata else find_architecture(word).word
+
+
+def _task_of(word: str, metadata: Mapping[str, str]) -> TaskKind:
+    """From the metadata, where they tell it: a library's import takes seconds."""
+    said = metadata.get("task")
+    if word not in MEMBERS and said in get_args(TaskKind):
+        return cast(TaskKind, said)
+    return find_architecture(word).task
+
+
+def _check_masks(task: TaskKind, classes: Classes) -> None:
+    if task == "segment" and len(classes) > MOST_IN_MASKS:
+        raise InputError(f"{len(classes)} classes of a segmenter: expected at most {MOST_IN_MASKS}")
 
 
 def _check_names(members: Sequence[str]) -> None:
     if not members:
         raise InputError("no members: give at least one of " + ", ".join(CLASSIFIERS))
     for name in members:
-        if find_member(name).task != "classify":
+        if not is_file_name(name) and find_member(name).task != "classify":
             raise InputError(f"{name} is a segmenter: expected among {', '.join(CLASSIFIERS)}")
         if list(members).count(name) > 1:
             raise InputError(f"{name} is named twice: its weight is set in {FILE}")
 
 
 def _missing(member: str, folder: Path, asked: str = "") -> str:
-    ours, reference = _file_names(member)
-    return (
-        f"no checkpoint of {member}{asked}: neither {ours} nor {reference} is in {folder}. "
-        + _how(member)
-    )
+    if member not in MEMBERS:
+        return f"no file {member} in {folder}{asked}: expected a checkpoint there"
+    names = _file_names(member)
+    found = f"neither {names[0]} nor {names[1]} is" if len(names) > 1 else f"no {names[0]} is"
+    return f"no checkpoint of {member}{asked}: {found} in {folder}. {_how(member)}"
 
 
 def _how(member: str) -> str:

@@ -4,12 +4,15 @@ vote = "logits"
 
 [weights]
 vgg16 = 1
-densenet169 = 2
+"seed0.safetensors" = 2
 
 [scores]
 ensemble = 0.85
+
+A member is a preset, or a checkpoint's file in the same folder.
 """
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ from typing import Any, Literal, get_args
 
 from ..core.durable import write_bytes
 from ..core.errors import InputError
+from . import onnx_file
 from .files import read_bytes
 from .members import CLASSIFIERS, MEMBERS, find_member, nearest
 
@@ -28,7 +32,7 @@ Vote = Literal["logits", "probabilities"]
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Members and their weights in the vote, in the order of the table of members.
+    """Members and their weights in the vote: presets in their table's order, then files.
 
     The label is the argmax of the weighted sum of the members' ``vote``: of their logits, or of
     their softmax probabilities.
@@ -41,11 +45,16 @@ class Ensemble:
 
 def of(weights: Mapping[str, float], vote: Vote) -> Ensemble:
     """An ensemble from weights by member; a weight of 0 leaves the member out."""
-    members = tuple(name for name in CLASSIFIERS if weights.get(name))
+    members = tuple(n for n in dict.fromkeys((*CLASSIFIERS, *weights)) if weights.get(n))
     return Ensemble(members, tuple(float(weights[name]) for name in members), vote)
 
 
 REFERENCE = of({name: MEMBERS[name].vote_weight for name in CLASSIFIERS}, "logits")
+
+
+def is_file_name(member: str) -> bool:
+    """Whether a member's name is a checkpoint's file, not a preset."""
+    return Path(member).suffix.lower() in (".safetensors", onnx_file.SUFFIX)
 
 
 def read_ensemble(path: Path) -> Ensemble:
@@ -80,7 +89,7 @@ def write_ensemble(
         "",
         "[weights]",
         *(
-            f"{name} = {_number(weight)}"
+            f"{json.dumps(name) if is_file_name(name) else name} = {_number(weight)}"
             for name, weight in zip(ensemble.members, ensemble.vote_weights, strict=True)
         ),
     ]
@@ -91,7 +100,8 @@ def write_ensemble(
 
 def _weight(name: str, value: Any, path: Path) -> float:
     try:
-        find_member(name, CLASSIFIERS)
+        if not is_file_name(name):
+            find_member(name, CLASSIFIERS)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -3,25 +3,27 @@
 Nothing in a file is ever executed: torch's are read with ``weights_only=True``.
 """
 
+import argparse
 import errno
 import hashlib
 import io
 import json
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..core.durable import make_folder, write_bytes
 from ..core.errors import EnvironmentFault, InputError
+from .wrappers import unwrap
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PREFIX = "module."  # nn.DataParallel's
 _MAX_HEADER = 100_000_000  # safetensors' own bound
 
 _NO_SUCH_FILE = (
@@ -60,9 +62,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """The state dict in a checkpoint's bytes, and its metadata (torch's formats have none).
 
-    Reads a state dict, and one that lies under ``state_dict``, with or without the prefix
-    ``module.``. Raises InputError, which names ``path``, for everything else: an empty, truncated
-    or foreign file, a pickle that holds more than tensors.
+    Reads a state dict as people save it (see ``wrappers``). Raises InputError, which names
+    ``path``, for everything else: an empty, truncated or foreign file, a pickle that holds more.
     """
     if not content:
         raise InputError(f"{path} is empty: copy it again")
@@ -72,7 +73,7 @@ def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, st
         metadata = _metadata(content[8 : 8 + _length(content)], path)
     else:
         loaded = _parse_torch(content, path)
-    return _state(loaded, path), metadata
+    return unwrap(loaded, path), metadata
 
 
 def require_writable(path: Path) -> None:
@@ -161,7 +162,7 @@ def _parse_torch(content: bytes, path: Path) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_inert()):
             warnings.simplefilter("ignore")  # what torch deprecates isn't the reader's business
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except MemoryError:
@@ -170,39 +171,53 @@ def _parse_torch(content: bytes, path: Path) -> Any:
         raise InputError(_why_not(path, error)) from error
 
 
+def _inert() -> list[Any]:
+    """What else trainers save beside tensors and does nothing when it's made: options, scores."""
+    from numpy import dtype, dtypes, ndarray
+    from numpy._core import multiarray
+
+    kinds = ("Float16", "Float32", "Float64", "Int32", "Int64", "Bool")
+    return [
+        argparse.Namespace,
+        PosixPath,
+        dtype,
+        ndarray,
+        *(getattr(dtypes, f"{kind}DType") for kind in kinds),
+        *(
+            (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
+            for name in ("scalar", "_reconstruct")
+            for core in ("core", "_core")
+        ),
+    ]
+
+
 def _why_not(path: Path, error: Exception) -> str:
-    """Why torch refused a file, without its advice to read it unsafely."""
+    """Why torch refused a file, without its advice to read it unsafely, and the way out."""
     text = str(error)
-    named = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:global|class) (\S+)", text)
-    if named or "TorchScript" in text:
-        found = next((group for group in named.groups() if group), "") if named else "TorchScript"
-        return (
-            f"{path} holds more than tensors ({found.rstrip('.')}) and was not read, since that "
-            "could run code. Where it came from, save torch.save(model.state_dict(), FILE)"
-        )
+    if "TorchScript" in text:
+        return _unsafe(path, "is TorchScript", f'torch.jit.load("{path.name}", map_location="cpu")')
+    if named := re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:global|class) (\S+)", text):
+        found = next(group for group in named.groups() if group).rstrip(".")
+        if found.partition(".")[0] in sys.stdlib_module_names:  # no network's class
+            return (
+                f"{path} holds more than tensors ({found}) and was not read, since that could run "
+                "code. Where it came from, save torch.save(model.state_dict(), FILE)"
+            )
+        how = f'torch.load("{path.name}", map_location="cpu", weights_only=False)'
+        return _unsafe(path, f"holds more than tensors ({found})", how)
     return (
         f"{path} is not a whole checkpoint ({_first_line(error)}): expected safetensors, or a "
         "state dict written by torch.save. If it was copied, copy it again"
     )
 
 
-def _state(loaded: Any, path: Path) -> dict[str, "Tensor"]:
-    """The state dict in what was read: tensors by name."""
-    import torch
-
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not loaded:
-        found = "nothing" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
-        raise InputError(f"{path}: expected a state dict (tensors by name), found {found} in it")
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            found = f"{name!r}, a {type(value).__name__}"
-            raise InputError(f"{path}: expected a state dict (tensors by name), found {found}")
-        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-            raise InputError(f"{path}: {name} is not a dense tensor with values")
-    prefix = _PREFIX if all(name.startswith(_PREFIX) for name in loaded) else ""
-    return {name.removeprefix(prefix): value.detach() for name, value in loaded.items()}
+def _unsafe(path: Path, what: str, load: str) -> str:
+    return (
+        f"{path} {what} and was not read, since that could run code. Where you trust it, two "
+        f"lines of Python save its weights alone:\n"
+        f"  model = {load}\n"
+        f'  torch.save(model.state_dict(), "{path.stem}_state.pth")'
+    )
 
 
 def _first_line(error: Exception) -> str:

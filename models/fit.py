@@ -1,4 +1,4 @@
-"""A state dict and a member: whether they fit, and the network of both."""
+"""A state dict and an architecture: whether they fit, and the network of both."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import InputError
+from ..core.preprocessing import Sides
 from .collapse import CHANNELS, POOLED, WEIGHT, collapsed_side, expand_state
 from .members import MEMBERS
-from .registry import build, layout
+from .registry import build, class_axes, layout, tensors
 
 _COUNTER = "num_batches_tracked"  # of batch norms; checkpoints before torch 0.4.1 have none
 _SHOWN = 3
@@ -18,30 +19,48 @@ _ALIKE = 0.8
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def fit(state: Mapping[str, Tensor], member: str, source: object) -> nn.Module:
-    """The member's network with these weights: eval mode, float32, CPU.
+def fit(
+    state: Mapping[str, Tensor],
+    word: str,
+    source: object,
+    classes: int | None = None,
+    sides: Sides | None = None,
+) -> nn.Module:
+    """The architecture's network with these weights: eval mode, float32, CPU.
 
-    A collapsed vgg19_bn is expanded into the table's layout. ``source`` is what the error names.
-    Raises InputError as `check` does, and for values that aren't finite.
+    A collapsed vgg19_bn is expanded into the table's layout. ``source`` is what the error names;
+    see `registry.build` for the other arguments. Raises InputError as `check` does, and for values
+    that aren't finite.
     """
-    check(state, member, source)
-    network = build(member, "meta")
-    whole = expand_state({name: _single(tensor) for name, tensor in state.items()})
-    for name in layout(member):
+    check(state, word, source, classes, sides)
+    whole = {name: _single(tensor) for name, tensor in state.items()}
+    if word in MEMBERS:
+        whole = expand_state(whole)
+    for name in layout(word, classes, sides):
         if name.endswith(_COUNTER):
             whole.setdefault(name, torch.tensor(0))
     require_finite(whole, source)
+    network = build(word, "meta", classes, sides)
     network.load_state_dict(whole, assign=True)
+    if _lacks_values(network):  # they aren't in the state: the constructor makes them
+        network = build(word, "cpu", classes, sides)
+        network.load_state_dict(whole, assign=True)
     return network.eval()
 
 
-def check(state: Mapping[str, Tensor], member: str, source: object) -> None:
-    """Raise InputError where names, shapes or kinds of the tensors aren't the member's.
+def check(
+    state: Mapping[str, Tensor],
+    word: str,
+    source: object,
+    classes: int | None = None,
+    sides: Sides | None = None,
+) -> None:
+    """Raise InputError where names, shapes or kinds of the tensors aren't the architecture's.
 
-    It names the first that differ, and the member that the state dict looks like.
+    It names the first that differ, and the preset that the state dict looks like.
     """
-    found = _shapes(state)
-    expected = layout(member)
+    found = _shapes(state, word)
+    expected = layout(word, classes, sides)
     missing = [name for name in expected if name not in found and not name.endswith(_COUNTER)]
     foreign = [name for name in found if name not in expected]
     other = [
@@ -51,10 +70,37 @@ def check(state: Mapping[str, Tensor], member: str, source: object) -> None:
     ]
     parts = [_some("it lacks", missing), _some("it has", foreign), _some("", other)]
     if differences := "; ".join(part for part in parts if part):
-        raise InputError(f"{source} doesn't fit {member}: {differences}{_hint(found, member)}")
+        raise InputError(f"{source} doesn't fit {word}: {differences}{_hint(state, word)}")
+    own = tensors(word, classes, sides)
     for name, tensor in state.items():
-        if not name.endswith(_COUNTER) and not tensor.is_floating_point():
+        if own[name].is_floating_point() and not tensor.is_floating_point():
             raise InputError(f"{source}: {name} holds {tensor.dtype}, expected floating point")
+
+
+def count_classes(
+    state: Mapping[str, Tensor], word: str, source: object, sides: Sides | None = None
+) -> int:
+    """The number of classes that a state dict of this architecture has, off its last layer.
+
+    Raises InputError where it has no such layer, or the layers disagree.
+    """
+    axes = class_axes(word, sides)
+    found = {
+        state[name].shape[axis]
+        for name, axis in axes.items()
+        if name in state and state[name].dim() > axis
+    }
+    if not found:
+        raise InputError(
+            f"{source} doesn't fit {word}: it lacks {next(iter(axes))}, the last layer"
+            f"{_hint(state, word)}"
+        )
+    if len(found) > 1:
+        raise InputError(
+            f"{source}: the last layers of {word} have {' and '.join(map(str, sorted(found)))} "
+            "outputs, expected one number of classes"
+        )
+    return int(found.pop())
 
 
 def require_finite(state: Mapping[str, Tensor], source: object) -> None:
@@ -90,17 +136,25 @@ def looks_like(found: Shapes) -> tuple[str, float]:
     return best, share(best)
 
 
-def _hint(found: Shapes, member: str) -> str:
-    best, share = looks_like(found)
-    if best == member or share < _ALIKE:
+def _hint(state: Mapping[str, Tensor], word: str) -> str:
+    best, share = looks_like(_shapes(state, next(iter(MEMBERS))))
+    if best == word or share < _ALIKE:
         return ""
     return f". It {'fits' if share == 1 else 'looks like'} {best}"
 
 
-def _shapes(state: Mapping[str, Tensor]) -> Shapes:
-    """Shapes by name, those of a collapsed weight as in the table's layout."""
+def _lacks_values(network: nn.Module) -> bool:
+    """Whether a tensor that is no part of the state dict was built on "meta"."""
+    tensors = [*network.parameters(), *network.buffers()]
+    for module in network.modules():
+        tensors += [value for value in vars(module).values() if isinstance(value, Tensor)]
+    return any(tensor.is_meta for tensor in tensors)
+
+
+def _shapes(state: Mapping[str, Tensor], word: str) -> Shapes:
+    """Shapes by name, those of a preset's collapsed weight as in the table's layout."""
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if collapsed_side(shapes.get(WEIGHT, ())):
+    if word in MEMBERS and collapsed_side(shapes.get(WEIGHT, ())):
         shapes[WEIGHT] = (shapes[WEIGHT][0], CHANNELS * POOLED**2)
     return shapes
 
@@ -111,6 +165,8 @@ def _single(tensor: Tensor) -> Tensor:
 
 def _finite(tensor: Tensor) -> bool:
     """Whether all values are; from the extremes, 15 times as fast as ``isfinite().all()``."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
     return all(math.isfinite(extreme.item()) for extreme in tensor.aminmax())
 
 

@@ -1,14 +1,16 @@
 """A network made ready to predict: its device, precision, layout, and its input's form."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..core.errors import EnvironmentFault
 from ..core.numerics import Profile
 from ..core.preprocessing import Preprocessing, normalise
 from ..core.records import UInt8
+from .architectures import ONNX
+from .checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +38,20 @@ def memory_faults(
         raise EnvironmentFault(f"the machine's memory ran out: {advice}") from error
 
 
+class Predict(Protocol):
+    """A network made ready, whatever runs it."""
+
+    @property
+    def device(self) -> "torch.device":
+        """Where inputs of `logits` lie, and what it returns."""
+
+    def __call__(self, images: UInt8) -> "Tensor":
+        """Logits (N, classes), float32, of uint8 (N, H, W, 3) RGB images; on the device."""
+
+    def logits(self, inputs: "Tensor") -> "Tensor":
+        """Logits, float32, of normalised float32 (N, 3, H, W) inputs on the device."""
+
+
 @dataclass(frozen=True)
 class Ready:
     """A network on its device: uint8 images in, float32 logits out."""
@@ -47,7 +63,7 @@ class Ready:
     preprocessing: Preprocessing
 
     def __call__(self, images: UInt8) -> "Tensor":
-        """Logits (N, 50), float32, of uint8 (N, H, W, 3) RGB images; on the device."""
+        """Logits (N, classes), float32, of uint8 (N, H, W, 3) RGB images; on the device."""
         import torch
 
         # The bytes travel, not the floats: a quarter of the traffic to a GPU.
@@ -60,8 +76,11 @@ class Ready:
         Raises EnvironmentFault where memory runs out.
         """
         with memory_faults():
-            outputs: Tensor = self.network(inputs.to(self.dtype, memory_format=self.layout))
-            return outputs.float()
+            outputs = self.network(inputs.to(self.dtype, memory_format=self.layout))
+            if isinstance(outputs, Mapping):  # as torchvision's segmenters give it
+                outputs = outputs["out"]
+            logits: Tensor = outputs.float()
+            return logits
 
 
 def _exact_cudnn() -> None:
@@ -75,6 +94,18 @@ def _exact_cudnn() -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
+
+
+def ready(checkpoint: Checkpoint, profile: Profile) -> Predict:
+    """Load a checkpoint's network, and make it ready to predict. Raises InputError as `load`."""
+    from .checkpoints import load
+
+    if checkpoint.architecture == ONNX:
+        from .onnx_network import prepare as prepare_onnx
+
+        made = checkpoint.path, checkpoint.digest, checkpoint.preprocessing
+        return prepare_onnx(*made, profile)
+    return prepare(load(checkpoint), checkpoint.preprocessing, profile)
 
 
 def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile) -> Ready:
@@ -95,17 +126,13 @@ def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile
         profile.precision
     ]
     layout = torch.channels_last
-    network = optimise(network.eval(), preprocessing.size).to(device=device, dtype=dtype)
+    sides = preprocessing.sides
+    square = sides[0] if sides and sides[0] == sides[1] else None
+    network = optimise(network.eval(), square).to(device=device, dtype=dtype)
     network = network.to(memory_format=layout)  # type: ignore[call-overload]
     if device.type == "cpu":
-        size = preprocessing.size or _USUAL_SIDE
-        example = torch.zeros(1, 3, size, size, dtype=dtype).to(memory_format=layout)
-        batch_size = 1 if preprocessing.size is None else profile.batch_size
+        height, width = sides or (_USUAL_SIDE, _USUAL_SIDE)
+        example = torch.zeros(1, 3, height, width, dtype=dtype).to(memory_format=layout)
+        batch_size = 1 if sides is None else profile.batch_size
         network = pack(network, example, batch_size)
-    return Ready(
-        network=network,
-        device=device,
-        dtype=dtype,
-        layout=layout,
-        preprocessing=preprocessing,
-    )
+    return Ready(network, device, dtype, layout, preprocessing)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from ..core.errors import InputError
+from ..core.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from ..core.records import TaskKind
 
 
@@ -12,18 +13,23 @@ from ..core.records import TaskKind
 class Member:
     """A network of the project, trained or not.
 
-    ``reference_file`` is the name of its checkpoint in the reference's folder; ``vote_weight`` its
-    weight in the reference's vote, in thirteenths (0 for the segmenters, which don't vote).
+    ``reference_file`` is the name of its checkpoint in the reference's folder, None where the
+    reference hasn't it; ``vote_weight`` its weight in the reference's vote, in thirteenths (0 for
+    those that have no part in it). ``mean`` and ``std`` are what its ImageNet weights were trained
+    with.
     """
 
     name: str
     task: TaskKind
     classes: int
     parameters: int
-    reference_file: str
+    reference_file: str | None
     vote_weight: int = 0
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
+_HALF = (0.5, 0.5, 0.5)
 MEMBERS: dict[str, Member] = {
     member.name: member
     for member in (
@@ -35,6 +41,7 @@ MEMBERS: dict[str, Member] = {
         Member("vgg19_bn_1", "classify", 50, 139_786_098, "vgg19_bn-best.pth", 2),
         Member("vgg19_bn_2", "classify", 50, 123_004_786, "vgg19_bn2-best.pth", 2),
         Member("vgg19_bn_3", "classify", 50, 148_074_354, "vgg19_bn3-best.pth", 2),
+        Member("efficientnet_lite2", "classify", 50, 4_875_122, None, mean=_HALF, std=_HALF),
         Member("fcn8s", "segment", 7, 28_888_626, "fcn8s-best.pth"),
         Member("fcn32s", "segment", 7, 45_650_759, "fcn32s-best.pth"),
     )

@@ -6,13 +6,15 @@ that torch.compile generates calls of on CPUs: the weights are reordered here, o
 sum are done where the output is still in a register. The results are the same but for rounding.
 """
 
-from collections.abc import Collection, Iterator
+import copy
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ._torchvision import models
+from .fold import has_known_structure
 
 _Bottleneck = models.resnet.Bottleneck
 _DenseLayer = models.densenet._DenseLayer
@@ -74,15 +76,42 @@ def pack(network: nn.Module, example: Tensor, batch_size: int) -> nn.Module:
 
     For a network in eval mode, on a CPU, whose batch norms are folded (see ``fold``), in the
     precision and memory layout that it will run in. Returns the network. Where this torch or CPU
-    lacks the operators, it stays as it is.
+    lacks the operators, it stays as it is; so does one of a structure that we don't know where
+    its output for the example would be another.
     """
     if not _available(example.dtype) or not any(_named_convolutions(network)):
         return network
+    if has_known_structure(network):
+        return _pack(network, example, batch_size)
+    try:
+        packed = _pack(copy.deepcopy(network), example, batch_size)
+        noise = torch.Generator().manual_seed(0)
+        probe = torch.rand(example.shape, generator=noise).to(example)
+        with torch.inference_mode():
+            same = _alike(network(probe), packed(probe))
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # its code looks into its layers
+        return network
+    return packed if same else network
+
+
+def _alike(before: Any, after: Any) -> bool:
+    """Whether two outputs are equal but for rounding, relative to their largest value."""
+    if isinstance(before, Mapping):
+        return all(_alike(value, after[name]) for name, value in before.items())
+    before, after = before.float(), after.float()
+    most = float(before.abs().max()) * (1e-3 if after.dtype == torch.float32 else 3e-2)
+    return bool(torch.isfinite(after).all()) and float((before - after).abs().max()) <= most
+
+
+def _pack(network: nn.Module, example: Tensor, batch_size: int) -> nn.Module:
+    known = has_known_structure(network)
     shapes = {
         name: torch.Size((batch_size, *shape[1:]))
         for name, shape in _shapes(network, example).items()
     }
-    fused = set(_take_out_relus(network, shapes.keys()))  # all of it, before they are replaced
+    fused = set(
+        _take_out_relus(network, shapes.keys(), known)
+    )  # all of it, before they are replaced
     for name, convolution in list(_named_convolutions(network)):
         if name not in shapes:
             continue
@@ -90,7 +119,7 @@ def pack(network: nn.Module, example: Tensor, batch_size: int) -> nn.Module:
         packed = PackedConv2d(convolution, shapes[name], relu=name in fused)
         setattr(network.get_submodule(owner), last, packed)
     for name, block in list(network.named_modules()):
-        if isinstance(block, _Bottleneck):
+        if type(block) is _Bottleneck and _is_folded(block):
             owner, _, last = name.rpartition(".")
             setattr(network.get_submodule(owner), last, PackedBottleneck(block))
     return network
@@ -106,7 +135,8 @@ def _available(dtype: torch.dtype) -> bool:
 
 def _named_convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str):
+        plain = type(module) is nn.Conv2d and module.padding_mode == "zeros"
+        if plain and not isinstance(module.padding, str):
             yield name, module
 
 
@@ -128,15 +158,22 @@ def _shapes(network: nn.Module, example: Tensor) -> dict[str, torch.Size]:
     return shapes
 
 
-def _take_out_relus(network: nn.Module, names: Collection[str]) -> Iterator[str]:
+def _is_folded(block: Any) -> bool:
+    return all(isinstance(getattr(block, f"bn{index}"), nn.Identity) for index in (1, 2, 3))
+
+
+def _take_out_relus(network: nn.Module, names: Collection[str], known: bool) -> Iterator[str]:
     """The convolutions that a ReLU follows, which is taken out, in place.
 
-    ``names`` are those that can do it themselves: all of torchvision's blocks can.
+    ``names`` are those that can do it themselves: all of torchvision's blocks can. In a network
+    that isn't ``known``, only its blocks: a Sequential's layers may be called one by one.
     """
     for name, module in list(network.named_modules()):
         prefix = f"{name}." if name else ""
-        if isinstance(module, _Bottleneck):
+        if type(module) is _Bottleneck and _is_folded(module):
             yield from (prefix + "conv1", prefix + "conv2")
+        elif not known:
+            continue
         elif isinstance(module, _DenseLayer):
             module.relu2 = nn.Identity()
             yield prefix + "conv1"

@@ -1,16 +1,19 @@
-"""The members by name: what builds each, and the layout of its state dict."""
+"""Networks by the word that names their architecture, and the layout of their state dicts."""
 
 from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..core.preprocessing import Sides
 from . import classifiers, segmenters
-from .members import find_member
+from .architectures import Architecture, find_architecture
+from .efficientnet import EfficientNetLite2
+from .members import MEMBERS
 
-CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {
+CLASSIFIERS: dict[str, Callable[[int], nn.Module]] = {
     "vgg16": classifiers.VGG16,
     "resnet152": classifiers.resnet152,
     "densenet161": classifiers.densenet161,
@@ -19,33 +22,85 @@ CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {
     "vgg19_bn_1": classifiers.vgg19_bn_1,
     "vgg19_bn_2": classifiers.vgg19_bn_2,
     "vgg19_bn_3": classifiers.vgg19_bn_3,
+    "efficientnet_lite2": EfficientNetLite2,
 }
-SEGMENTERS: dict[str, Callable[[], nn.Module]] = {
+SEGMENTERS: dict[str, Callable[[int], nn.Module]] = {
     "fcn8s": segmenters.FCN8s,
     "fcn32s": segmenters.FCN32s,
 }
 
 
-def build(name: str, device: Literal["cpu", "meta"] = "cpu") -> nn.Module:
-    """The member's network, in training mode, with random weights.
+def build(
+    word: str,
+    device: Literal["cpu", "meta"] = "cpu",
+    classes: int | None = None,
+    sides: Sides | None = None,
+) -> nn.Module:
+    """The architecture's network, in training mode, with random weights.
 
     On "meta" it has shapes and no weights, and costs nothing: what a checkpoint is loaded into
-    (``load_state_dict(state, assign=True)``), or a layout is read from. Raises InputError for an
-    unknown name.
+    (``load_state_dict(state, assign=True)``), or a layout is read from; a few of timm's have
+    weights there too. ``classes`` None: as many as the reference's. ``sides`` are those of the
+    input, on which some transformers' layout depends. Raises InputError for an unknown word.
     """
-    find_member(name)
-    with torch.device(device):
-        return (CLASSIFIERS | SEGMENTERS)[name]()
+    found = find_architecture(word)
+    count = len(found.classes) if classes is None else classes
+    if found.library is None:
+        with torch.device(device):
+            return (CLASSIFIERS | SEGMENTERS)[found.name](count)
+    return _of_library(found, device, count, sides)
 
 
-def layout(name: str) -> dict[str, tuple[int, ...]]:
-    """The names in the member's state dict and the shapes of their tensors, in order."""
-    find_member(name)
-    return _layout((CLASSIFIERS | SEGMENTERS)[name])
+def layout(
+    word: str, classes: int | None = None, sides: Sides | None = None
+) -> dict[str, tuple[int, ...]]:
+    """The names in the network's state dict and the shapes of their tensors, in order."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors(word, classes, sides).items()}
+
+
+def tensors(word: str, classes: int | None = None, sides: Sides | None = None) -> dict[str, Tensor]:
+    """The network's state dict as it is built on "meta": shapes and dtypes."""
+    found = find_architecture(word)
+    count = len(found.classes) if classes is None else classes
+    if word in MEMBERS:
+        return _preset((CLASSIFIERS | SEGMENTERS)[word], count)
+    return _library(found, count, sides)
+
+
+def class_axes(word: str, sides: Sides | None = None) -> dict[str, int]:
+    """The tensors whose shape tells the number of classes, and along which axis."""
+    two, three = layout(word, 2, sides), layout(word, 3, sides)
+    return {
+        name: next(
+            axis for axis, (a, b) in enumerate(zip(shape, three[name], strict=True)) if a != b
+        )
+        for name, shape in two.items()
+        if shape != three[name]
+    }
 
 
 @cache
-def _layout(builder: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
+def _preset(builder: Callable[[int], nn.Module], classes: int) -> dict[str, Tensor]:
     with torch.device("meta"):
-        state = builder().state_dict()
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
+        return builder(classes).state_dict()
+
+
+@cache
+def _library(found: Architecture, classes: int, sides: Sides | None) -> dict[str, Tensor]:
+    state = _of_library(found, "meta", classes, sides).state_dict()
+    return {name: tensor.to("meta") for name, tensor in state.items()}
+
+
+def _of_library(
+    found: Architecture, device: Literal["cpu", "meta"], classes: int, sides: Sides | None
+) -> nn.Module:
+    from . import libraries
+
+    assert found.library is not None
+    if device == "meta":
+        try:
+            with libraries.shapes_only():
+                return libraries.build(found.library, found.name, classes, sides)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+            pass  # it computes with what has no values: build it whole
+    return libraries.build(found.library, found.name, classes, sides)

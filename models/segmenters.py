@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from .backbones import vgg16_features
 
-CLASSES = 7
-
 
 def _numbered(layers: nn.Sequential, first: int, end: int) -> nn.Sequential:
     """Layers first to end - 1 as a Sequential of their own, numbered from 0."""
@@ -18,7 +16,7 @@ def _numbered(layers: nn.Sequential, first: int, end: int) -> nn.Sequential:
 class FCN8s(nn.Module):
     """FCN8s: predictions at strides 32, 16 and 8, added up and enlarged to the input's size."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         features = vgg16_features()
         self.to_pool3 = _numbered(features, 0, 17)
@@ -29,16 +27,16 @@ class FCN8s(nn.Module):
             nn.ReLU(),
             nn.Conv2d(1024, 1024, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(1024, CLASSES, 1),
+            nn.Conv2d(1024, classes, 1),
         )
-        self.pool5_upsample = nn.ConvTranspose2d(CLASSES, CLASSES, 2, stride=2)
-        self.to_pool4_predict = nn.Conv2d(512, CLASSES, 1)
-        self.fused_pool4_pool5_upsample = nn.ConvTranspose2d(CLASSES, CLASSES, 2, stride=2)
-        self.to_pool3_predict = nn.Conv2d(256, CLASSES, 1)
-        self.fused_all_upsample = nn.ConvTranspose2d(CLASSES, CLASSES, 8, stride=8)
+        self.pool5_upsample = nn.ConvTranspose2d(classes, classes, 2, stride=2)
+        self.to_pool4_predict = nn.Conv2d(512, classes, 1)
+        self.fused_pool4_pool5_upsample = nn.ConvTranspose2d(classes, classes, 2, stride=2)
+        self.to_pool3_predict = nn.Conv2d(256, classes, 1)
+        self.fused_all_upsample = nn.ConvTranspose2d(classes, classes, 8, stride=8)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, 7, H, W) of float (N, 3, H, W) images, H and W multiples of 32."""
+        """Logits (N, classes, H, W) of float (N, 3, H, W) images, H and W multiples of 32."""
         pool3 = self.to_pool3(images)
         pool4 = self.to_pool4(pool3)
         pool5 = self.to_pool5(pool4)
@@ -51,7 +49,7 @@ class FCN8s(nn.Module):
 class FCN32s(nn.Module):
     """FCN32s: one prediction at stride 32, enlarged to the input's size."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         self.features = vgg16_features()
         self.conv = nn.Sequential(
@@ -62,9 +60,9 @@ class FCN32s(nn.Module):
             nn.Conv2d(1024, 1024, 3, padding=1),
             nn.ReLU(),
         )
-        self.classifier = nn.Sequential(nn.ConvTranspose2d(1024, CLASSES, 32, stride=32))
+        self.classifier = nn.Sequential(nn.ConvTranspose2d(1024, classes, 32, stride=32))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, 7, H, W) of float (N, 3, H, W) images, H and W multiples of 32."""
+        """Logits (N, classes, H, W) of float (N, 3, H, W) images, H and W multiples of 32."""
         logits: Tensor = self.classifier(self.conv(self.features(images)))
         return logits

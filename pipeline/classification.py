@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core import numerics
+from ..core.classes import Classes
 from ..core.errors import InputError
+from ..core.preprocessing import Framing
 from ..core.records import Committed, Decoded, Float32, Predicted, Predictor, Shard, UInt8, Written
 from ..core.spec import ClassifySpec, Column
 from ..models.checkpoints import Checkpoint
 from ..models.ensemble import Ensemble
 from .decode import decode_crops, sample_of
-from .parts import CLASSES, commit_part
+from .parts import commit_part
 from .rows import format_row
 from .views import with_mirror
 
@@ -38,19 +40,24 @@ class ClassifyWork:
     profile: numerics.Profile
 
     @property
-    def sizes(self) -> tuple[int, ...]:
-        """The distinct sizes that the members' crops have, in pixels a side."""
-        return tuple(sorted({crop_size(checkpoint) for checkpoint in self.checkpoints}))
+    def classes(self) -> Classes:
+        """What the members, who agree, tell apart."""
+        return self.checkpoints[0].classes
+
+    @property
+    def framings(self) -> tuple[Framing, ...]:
+        """The distinct crops that the members see."""
+        return tuple(dict.fromkeys(framing_of(checkpoint) for checkpoint in self.checkpoints))
 
     def decode(self, piece: Shard) -> Decoded:
-        """Decode the piece's images once, into one crop for each distinct size."""
+        """Decode the piece's images once, into one crop for each distinct framing."""
         return decode_crops(
-            piece, self.root, self.sizes, draft=self.spec.draft, reading=self.spec.tiff
+            piece, self.root, self.framings, draft=self.spec.draft, reading=self.spec.tiff
         )
 
     def sample(self) -> Decoded:
-        """A pattern, in each of the sizes: an image that nobody has."""
-        return sample_of(*((1, size, size, 3) for size in self.sizes))
+        """A pattern, in each of the framings' sizes: an image that nobody has."""
+        return sample_of(*((1, *framing.size, 3) for framing in self.framings))
 
     def load(self) -> Predictor:
         """Load the ensemble."""
@@ -61,13 +68,19 @@ class ClassifyWork:
         probabilities, agreement = predicted.arrays
         # Stable: of two equal probabilities the lower class wins, as in argmax.
         ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.spec.top_k]
-        extra: dict[Column, list[str]] = {
-            "confidence": [f"{row.max():.6f}" for row in probabilities],
-            "agreement": [f"{share:.6f}" for share in agreement],
+        names = self.classes.names
+        extra: dict[Column, list[list[str]]] = {
+            "confidence": [[f"{row.max():.6f}"] for row in probabilities],
+            "agreement": [[f"{share:.6f}"] for share in agreement],
+            "name": [[names[label] for label in labels] for labels in ranked],
         }
         rows = tuple(
             format_row(
-                (image_id, *map(str, labels), *(extra[name][index] for name in self.spec.columns))
+                (
+                    image_id,
+                    *map(str, labels),
+                    *(field for name in self.spec.columns for field in extra[name][index]),
+                )
             )
             for index, (image_id, labels) in enumerate(
                 zip(predicted.image_ids, ranked, strict=True)
@@ -91,23 +104,19 @@ class EnsemblePredictor:
     def __init__(self, work: ClassifyWork) -> None:
         import torch
 
-        from ..models.checkpoints import load
-        from ..models.inference import prepare
+        from ..models.inference import ready
 
         numerics.require(work.profile)
         self._work = work
         total = sum(work.ensemble.vote_weights)
         self._vote_weights = [weight / total for weight in work.ensemble.vote_weights]
         with torch.inference_mode():
-            members = [
-                prepare(load(checkpoint), checkpoint.preprocessing, work.profile)
-                for checkpoint in work.checkpoints
-            ]
+            members = [ready(checkpoint, work.profile) for checkpoint in work.checkpoints]
         self._members = [with_mirror(member) if work.spec.tta else member for member in members]
 
     def __call__(self, decoded: Decoded) -> Predicted:
-        """Predict the piece's images: probabilities (n, 50) and agreement (n,), both float32."""
-        probabilities = np.zeros((len(decoded.positions), CLASSES), np.float32)
+        """Predict the piece's images: probabilities (n, classes), agreement (n,); float32."""
+        probabilities = np.zeros((len(decoded.positions), len(self._work.classes)), np.float32)
         agreement = np.zeros(len(decoded.positions), np.float32)
         positions = np.asarray(decoded.positions, np.int64)
         batch_size = self._work.profile.batch_size
@@ -115,8 +124,8 @@ class EnsemblePredictor:
             chosen = np.flatnonzero(positions // batch_size == batch)
             slots = positions[chosen] % batch_size
             crops = {
-                size: _on_grid(array[chosen], slots, batch_size)
-                for size, array in zip(self._work.sizes, decoded.arrays, strict=True)
+                framing: _on_grid(array[chosen], slots, batch_size)
+                for framing, array in zip(self._work.framings, decoded.arrays, strict=True)
             }
             scores, agreed = self._vote(crops)
             probabilities[chosen] = scores[slots]
@@ -124,13 +133,13 @@ class EnsemblePredictor:
         arrays = (probabilities, agreement)
         return Predicted(decoded.piece, decoded.image_ids, arrays, decoded.rejections)
 
-    def _vote(self, crops: dict[int, UInt8]) -> tuple[Float32, Float32]:
-        """The ensemble's probabilities (B, 50) and agreement (B,) for one batch."""
+    def _vote(self, crops: dict[Framing, UInt8]) -> tuple[Float32, Float32]:
+        """The ensemble's probabilities (B, classes) and agreement (B,) for one batch."""
         import torch
 
         with torch.inference_mode():
             logits = [
-                member(crops[crop_size(checkpoint)])
+                member(crops[framing_of(checkpoint)])
                 for member, checkpoint in zip(self._members, self._work.checkpoints, strict=True)
             ]
             by_logits = self._work.ensemble.vote == "logits"
@@ -154,19 +163,22 @@ class EnsemblePredictor:
 
 def header(top_k: int, columns: Sequence[Column]) -> tuple[str, ...]:
     """The names of the CSV's columns."""
-    ranks = (f"label_{rank}" for rank in range(2, top_k + 1))
-    return ("image_id", "label", *ranks, *columns)
+    ranks = ["", *(f"_{rank}" for rank in range(2, top_k + 1))]
+    more = (each + rank for each in columns for rank in (ranks if each == "name" else ranks[:1]))
+    return ("image_id", *(f"label{rank}" for rank in ranks), *more)
 
 
-def crop_size(checkpoint: Checkpoint) -> int:
-    """The side of a classifier's input, in pixels; InputError where its metadata gives none."""
-    size = checkpoint.preprocessing.size
-    if size is None:
+def framing_of(checkpoint: Checkpoint) -> Framing:
+    """What a classifier sees of an image; InputError where its metadata doesn't tell."""
+    framing = checkpoint.preprocessing.framing
+    if checkpoint.task != "classify":
+        raise InputError(f"{checkpoint.path} is a segmenter: give it to hw1 batch segment --model")
+    if framing is None:
         raise InputError(
             f"{checkpoint.path}: its metadata gives no size of the input, which a classifier "
             "needs; train or import it again"
         )
-    return size
+    return framing
 
 
 def _on_grid(crops: UInt8, slots: "np.ndarray[tuple[int], np.dtype[np.int64]]", size: int) -> UInt8:

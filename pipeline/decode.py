@@ -34,8 +34,10 @@ from PIL import (
 )
 
 from ..core.errors import EnvironmentFault, Hw1Error
+from ..core.preprocessing import Framing
 from ..core.records import Decoded, Planned, Rejection, Shard, UInt8
 from ..core.spec import TiffReading
+from .crops import crop, longest_side
 from .formats import HEAD_BYTES, RAW_SUFFIXES, RAW_TIFF, format_of, suffix_of, unread_kind
 from .limits import Reject, check_size
 from .pixels import to_rgb
@@ -167,30 +169,22 @@ def decode_rgb(path: Path, planned: Planned | None = None, reading: TiffReading 
     return np.asarray(open_image(path, planned, reading).rgb())
 
 
-def crop(image: Image.Image | UInt8, size: int) -> UInt8:
-    """An RGB image as uint8 (size, size, 3): the whole of it, whatever its shape.
-
-    Bilinear and antialiased: what torchvision's Resize((size, size)) does with a PIL image.
-    """
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
-
-
 def decode_crops(
     piece: Shard,
     root: Path,
-    sizes: Sequence[int],
+    framings: Sequence[Framing],
     *,
     draft: bool = False,
     reading: TiffReading = DEFAULT,
 ) -> Decoded:
-    """Decode a piece's images for classifiers: an array (n, S, S, 3) for each size, in order.
+    """Decode a piece's images for classifiers: an array (n, H, W, 3) for each framing, in order.
 
-    Each image is decoded once, and shrunk to every size at once. With ``draft`` JPEGs are decoded
-    at the smallest of their scales (1, 1/2, 1/4, 1/8) that leaves twice the largest size: less
-    work, and pixels that differ a little.
+    Each image is decoded once, and cropped in every framing at once. With ``draft`` JPEGs are
+    decoded at the smallest of their scales (1, 1/2, 1/4, 1/8) that leaves twice the largest side
+    that one is resized to: less work, and pixels that differ a little.
     """
-    arrays = [np.empty((len(piece.images), size, size, 3), np.uint8) for size in sizes]
+    arrays = [np.empty((len(piece.images), *framing.size, 3), np.uint8) for framing in framings]
+    least = 2 * max(map(longest_side, framings))
     positions: list[int] = []
     rejections: list[Rejection] = []
     for position, planned in enumerate(piece.images, piece.first):
@@ -198,10 +192,10 @@ def decode_crops(
             with _crashes():
                 picture = open_image(root / planned.image_id, planned, reading)
                 if draft:
-                    picture.draft(2 * max(sizes))
+                    picture.draft(least)
                 image = picture.rgb()
-                for array, size in zip(arrays, sizes, strict=True):
-                    array[len(positions)] = crop(image, size)
+                for array, framing in zip(arrays, framings, strict=True):
+                    array[len(positions)] = crop(image, framing)
         except Reject as fault:
             rejections.append(_rejection(root, planned, fault))
             continue

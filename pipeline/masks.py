@@ -1,25 +1,14 @@
-"""Masks: the seven land-cover classes, their colours as DeepGlobe defines them, and PNG files."""
+"""Masks: classes as colours, those of DeepGlobe where a checkpoint has no others."""
 
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from ..core.errors import Hw1Error, InputError
+from ..core.classes import REFERENCE_SEGMENTER, Classes
 from ..core.records import UInt8
 
-NAMES: tuple[str, ...] = (
-    "urban",
-    "agriculture",
-    "rangeland",
-    "forest",
-    "water",
-    "barren",
-    "unknown",
-)
+NAMES = REFERENCE_SEGMENTER.names
 
 UNKNOWN = 6
 """The class of pixels that nobody labelled: clouds and the like. Never averaged in a score."""
@@ -27,19 +16,8 @@ UNKNOWN = 6
 FOREIGN = 255
 """What ``classes_of`` gives for a colour that is no class's."""
 
-COLOURS: UInt8 = np.array(
-    [
-        [0, 255, 255],
-        [255, 255, 0],
-        [255, 0, 255],
-        [0, 255, 0],
-        [0, 0, 255],
-        [255, 255, 255],
-        [0, 0, 0],
-    ],
-    dtype=np.uint8,
-)
-"""uint8 (7, 3) RGB; row i is the colour of class i."""
+COLOURS: UInt8 = np.array(REFERENCE_SEGMENTER.colours, dtype=np.uint8)
+"""uint8 (7, 3) RGB; row i is the colour of class i of the reference's segmenters."""
 COLOURS.setflags(write=False)
 
 
@@ -54,23 +32,44 @@ def _class_of_bits() -> UInt8:
 _CLASS_OF_BITS = _class_of_bits()
 
 
-def classes_of(rgb: UInt8) -> UInt8:
-    """The classes (H, W) of a mask's uint8 (H, W, 3) RGB pixels.
+def classes_of(rgb: UInt8, classes: Classes = REFERENCE_SEGMENTER) -> UInt8:
+    """The classes (H, W) of a mask's uint8 (H, W, 3) RGB pixels; FOREIGN where a colour is none's.
 
-    A channel of 128 and more counts as 255, one below as 0, since masks that went through a lossy
-    format are a little off. Of the eight colours that leaves, pure red is no class: FOREIGN.
+    Of the reference's colours a channel of 128 and more counts as 255, one below as 0, since masks
+    that went through a lossy format are a little off; pure red is no class. Others match exactly.
     """
-    high = rgb >> 7
-    bits = (high[..., 0] << 2) | (high[..., 1] << 1) | high[..., 2]
-    return _lookup(_CLASS_OF_BITS, bits)
+    if classes.colours == REFERENCE_SEGMENTER.colours:
+        high = rgb >> 7
+        bits = (high[..., 0] << 2) | (high[..., 1] << 1) | high[..., 2]
+        return _lookup(_CLASS_OF_BITS, bits)
+    codes = _codes(palette_of(classes))
+    order = np.argsort(codes)
+    found = np.full(rgb.shape[:2], FOREIGN, np.uint8)
+    for top in range(0, len(rgb), 256):
+        pixels = _codes(rgb[top : top + 256])
+        at = np.minimum(np.searchsorted(codes, pixels, sorter=order), len(codes) - 1)
+        same = codes[order[at]] == pixels
+        found[top : top + 256][same] = order[at][same]
+    return found
 
 
-def colours_of(classes: UInt8) -> UInt8:
-    """The uint8 (H, W, 3) RGB pixels of a mask whose classes, 0 to 6, are uint8 (H, W).
+def colours_of(index: UInt8, classes: Classes = REFERENCE_SEGMENTER) -> UInt8:
+    """The uint8 (H, W, 3) RGB pixels of a mask whose classes are uint8 (H, W).
 
-    Raises IndexError for any other class, FOREIGN too.
+    Raises IndexError for one that isn't among ``classes``, FOREIGN too.
     """
-    return _lookup(COLOURS, classes)
+    return _lookup(palette_of(classes), index)
+
+
+def palette_of(classes: Classes) -> UInt8:
+    """uint8 (classes, 3) RGB: row i is the colour of class i, its own or one of VOC's."""
+    return np.array(classes.coloured().colours, np.uint8)
+
+
+def _codes(rgb: UInt8) -> NDArray[np.int32]:
+    wide = rgb.astype(np.int32)
+    codes: NDArray[np.int32] = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    return codes
 
 
 def _lookup(table: UInt8, index: NDArray[Any]) -> UInt8:
@@ -79,36 +78,3 @@ def _lookup(table: UInt8, index: NDArray[Any]) -> UInt8:
     for top in range(0, len(index), 256):
         found[top : top + 256] = table[index[top : top + 256]]
     return found
-
-
-def read_mask(path: Path) -> tuple[UInt8, int]:
-    """The classes (H, W) of a mask, and how many of its pixels have a colour that is no class's.
-
-    Such pixels are FOREIGN. RGB and palette PNGs are read by their colours; one with a single
-    8-bit channel holds the classes themselves. Raises InputError.
-    """
-    try:
-        with warnings.catch_warnings():
-            # A mask of a large image is large: Pillow's warning is about files from strangers.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG",)) as image:
-                classes = _classes(image, path)
-    except (Hw1Error, MemoryError):
-        raise
-    except Exception as error:  # Pillow raises nearly anything for a damaged chunk
-        found = "no PNG image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise InputError(f"{path}: expected a PNG mask, found: {found}") from error
-    return classes, int(np.count_nonzero(classes == FOREIGN))
-
-
-def _classes(image: Image.Image, path: Path) -> UInt8:
-    if image.mode == "L":
-        index = np.array(image)
-        index[index >= len(NAMES)] = FOREIGN
-        return index
-    if image.mode in ("RGB", "RGBA", "P"):
-        return classes_of(np.asarray(image.convert("RGB")))
-    raise InputError(
-        f"{path}: expected a mask of RGB colours, a palette, or 8-bit classes 0 to "
-        f"{len(NAMES) - 1}; found a PNG of mode {image.mode}"
-    )

@@ -5,21 +5,27 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ..core import numerics
+from ..core.classes import REFERENCE_SEGMENTER, Classes
 from ..core.durable import make_folder, sync_folders, write_bytes
 from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, UInt8, Written
 from ..core.spec import MaskFormat, SegmentSpec
 from ..models.checkpoints import Checkpoint
+from ..models.members import SEGMENTERS
 from .decode import decode_photos, sample_of
-from .masks import COLOURS, colours_of
+from .masks import colours_of, palette_of
 from .names import output_name
-from .parts import commit_part
+from .parts import FileStamps, commit_part, stamp
 from .rows import format_row
-from .views import ONE_VIEW, TTA_VIEWS
+from .views import ONE_VIEW, TTA_VIEWS, View
+
+if TYPE_CHECKING:
+    from ..models.inference import Predict
 
 PIECE_BYTES = 64 * 2**20
 """Pixels, in bytes, that a piece holds at most, unless a single image has more."""
@@ -57,21 +63,27 @@ class SegmentWork:
         """Write the piece's masks (and overlays), durably; rows are ``image_id,sha256``."""
         count = len(predicted.image_ids)
         masks, photos = predicted.arrays[:count], predicted.arrays[count:]
-        rows, folders = [], set()
+        rows: list[str] = []
+        stamps: list[str] = []
+        folders = set()
         for index, image_id in enumerate(predicted.image_ids):
             name = output_name(image_id, ".png", self.spec.keep_suffix)
-            png = encode_mask(masks[index], self.spec.mask_format)
+            png = encode_mask(masks[index], self.spec.mask_format, self.checkpoint.classes)
             files = {self.masks / name: png}
             if self.overlay is not None:
-                blended = blend(photos[index], masks[index])
+                blended = blend(photos[index], masks[index], self.checkpoint.classes)
                 files[self.overlay / name] = _png(Image.fromarray(blended))
             for file, content in files.items():
                 make_folder(file.parent)
                 write_bytes(file, [content], sync_folder=False, scratch=self.folder / "parts")
                 folders.add(file.parent)
-            rows.append(format_row((image_id, hashlib.sha256(png).hexdigest())))
+            digests = [hashlib.sha256(content).hexdigest() for content in files.values()]
+            rows.append(format_row((image_id, digests[0])))
+            seen = [stamp(file) for file in files]
+            both = (digests[-1], seen[-1]) if self.overlay else ()
+            stamps.append(FileStamps(seen[0], *both).line(image_id))
         sync_folders(folders)
-        return Written(predicted.piece, tuple(rows), predicted.rejections)
+        return Written(predicted.piece, tuple(rows), predicted.rejections, files=tuple(stamps))
 
     def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
         """Write the shard's part."""
@@ -88,47 +100,56 @@ class MaskPredictor:
     def __init__(self, work: SegmentWork) -> None:
         import torch
 
-        from ..models.checkpoints import load
-        from ..models.inference import prepare
+        from ..models.inference import ready
 
         numerics.require(work.profile)
         self._work = work
         with torch.inference_mode():
-            network = load(work.checkpoint)
-            self._ready = prepare(network, work.checkpoint.preprocessing, work.profile)
+            self._ready = ready(work.checkpoint, work.profile)
 
     def __call__(self, decoded: Decoded) -> Predicted:
         """Predict the piece's masks: uint8 (H, W) classes for each image."""
         import torch
 
         from ..models.inference import memory_faults
-        from .tiles import segment_image
 
-        network, device = self._ready.logits, self._ready.device
-        preprocessing = self._work.checkpoint.preprocessing
         views = TTA_VIEWS if self._work.spec.tta else ONE_VIEW
         with torch.inference_mode(), memory_faults():
             masks = tuple(
-                segment_image(network, image, preprocessing, device, views=views)
+                mask_of(self._ready, image, self._work.checkpoint, views)
                 for image in decoded.arrays
             )
         photos = decoded.arrays if self._work.overlay is not None else ()
         return Predicted(decoded.piece, decoded.image_ids, (*masks, *photos), decoded.rejections)
 
 
-def encode_mask(classes: UInt8, mask_format: MaskFormat) -> bytes:
+def mask_of(
+    ready: "Predict", image: UInt8, checkpoint: Checkpoint, views: Sequence[View] = ONE_VIEW
+) -> UInt8:
+    """The classes, uint8 (H, W), of an image: of FCN8s and FCN32s seamless, however large."""
+    from .blended import segment_blended
+    from .tiles import segment_image
+
+    segment = segment_image if checkpoint.architecture in SEGMENTERS else segment_blended
+    preprocessing = checkpoint.preprocessing
+    return segment(ready.logits, image, preprocessing, ready.device, views=views)
+
+
+def encode_mask(
+    index: UInt8, mask_format: MaskFormat, classes: Classes = REFERENCE_SEGMENTER
+) -> bytes:
     """A mask as a PNG file: 24-bit RGB, 8-bit palette, or 8-bit grey that holds the class."""
     if mask_format == "rgb":
-        return _png(Image.fromarray(colours_of(classes)))
-    image = Image.fromarray(classes)
+        return _png(Image.fromarray(colours_of(index, classes)))
+    image = Image.fromarray(index)
     if mask_format == "palette":
-        image.putpalette(COLOURS.tobytes())
+        image.putpalette(palette_of(classes).tobytes())
     return _png(image)
 
 
-def blend(photo: UInt8, classes: UInt8) -> UInt8:
+def blend(photo: UInt8, index: UInt8, classes: Classes = REFERENCE_SEGMENTER) -> UInt8:
     """The photo (H, W, 3) with its mask's colours laid over it, half and half."""
-    return ((photo.astype(np.uint16) + colours_of(classes)) // 2).astype(np.uint8)
+    return ((photo.astype(np.uint16) + colours_of(index, classes)) // 2).astype(np.uint8)
 
 
 def _png(image: Image.Image) -> bytes:

@@ -79,7 +79,7 @@ def segment_image(
     scaled = copies[largest]
     padded = [-(-length // grid) * grid for length in scaled.shape[:2]]
     longest = max(padded) if padded[0] * padded[1] <= tile * tile else tile
-    rows, columns = _Axis(height, scaled.shape[0]), _Axis(width, scaled.shape[1])
+    rows, columns = Axis(height, scaled.shape[0]), Axis(width, scaled.shape[1])
     classes = np.empty((height, width), np.uint8)
     with torch.inference_mode():
         for down in spans(padded[0], longest, halo, grid):
@@ -89,14 +89,14 @@ def segment_image(
                     share = Fraction(view.fifths, largest)
                     window = _window(copies[view.fifths], down.times(share), across.times(share))
                     pixels = torch.from_numpy(window).to(device).permute(2, 0, 1).unsqueeze(0)
-                    logits = _seen(network, normalise(pixels, preprocessing), view)
+                    logits = seen(network, normalise(pixels, preprocessing), view)
                     scores.append(evened(logits, preprocessing.cell))
                 block = rows.of_core(down), columns.of_core(across)
-                classes[block[0].outputs, block[1].outputs] = _decide(_mean(scores), *block)
+                classes[block[0].outputs, block[1].outputs] = decide(_mean(scores), *block)
     return classes
 
 
-def _seen(network: _Network, inputs: Tensor, view: View) -> Tensor:
+def seen(network: _Network, inputs: Tensor, view: View) -> Tensor:
     """The network's logits, (1, classes, h, w), of a view's inputs, as if it weren't mirrored."""
     if not view.mirrored:
         return network(inputs)
@@ -190,7 +190,7 @@ def _window(image: UInt8, down: Span, across: Span) -> UInt8:
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
     """How to make some of an axis's outputs from a tile's logits.
 
     Each output is logits ``low`` and ``low + 1`` (at most ``last``), mixed by ``weight``. These
@@ -202,11 +202,11 @@ class _Block:
     last: int
     weight: Float32 | None
 
-    def rows(self, first: int, count: int) -> "_Block":
+    def rows(self, first: int, count: int) -> "Block":
         """The outputs ``first`` to ``first + count - 1`` of this block."""
         part = slice(first, first + count)
         weight = None if self.weight is None else self.weight[part]
-        return _Block(self.outputs, self.low[part], self.last, weight)
+        return Block(self.outputs, self.low[part], self.last, weight)
 
     def mix(self, logits: Tensor, dim: int) -> Tensor:
         """The outputs, from logits (h, w, classes), along one of their first two axes."""
@@ -219,7 +219,7 @@ class _Block:
         return torch.lerp(logits.index_select(dim, low), logits.index_select(dim, high), weight)
 
 
-class _Axis:
+class Axis:
     """Which logits make each output of an axis when ``size`` logits become ``outputs``.
 
     Output i lies at logit (i + 0.5) · size / outputs - 0.5, at least 0: as F.interpolate has it
@@ -232,15 +232,15 @@ class _Axis:
         self.weight = None if outputs == size else (at - self.low).astype(np.float32)
         self.last = size - 1
 
-    def of_core(self, span: Span) -> _Block:
+    def of_core(self, span: Span) -> Block:
         """The outputs whose lower logit lies in a tile's core; positions are the tile's."""
         first, stop = np.searchsorted(self.low, (span.core_start, span.core_end))
         part = slice(int(first), int(stop))
         weight = None if self.weight is None else self.weight[part]
-        return _Block(part, self.low[part] - span.start, self.last - span.start, weight)
+        return Block(part, self.low[part] - span.start, self.last - span.start, weight)
 
 
-def _decide(logits: Tensor, rows: _Block, columns: _Block) -> UInt8:
+def decide(logits: Tensor, rows: Block, columns: Block) -> UInt8:
     """The class of the largest logit of each output, uint8, from a tile's (h, w, classes).
 
     Some rows at a time, since enlarged logits take 28 bytes a pixel. With the classes side by

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.classes import REFERENCE_SEGMENTER, Classes
 from ..core.durable import write_bytes
 from ..core.errors import InputError
 from ..core.records import UInt8
 from ..core.text import shown
 from ..evaluation.evaluate import ClassifyReport, SegmentReport
 from ..evaluation.metrics import Calibration, Int64, LandScore
-from ..pipeline.masks import COLOURS, NAMES
-from ..pipeline.parts import CLASSES
+from ..pipeline.masks import palette_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_MOST_TICKS = 200
 
 
 def require_matplotlib() -> None:
@@ -66,10 +68,11 @@ def draw_confusion(counts: Int64, names: Sequence[str], path: Path, unit: str) -
     figure.colorbar(
         picture, ax=axes, fraction=0.046, pad=0.02, label=f"share of the class's {unit}"
     )
-    axes.set_xticks(
-        range(len(names)), names, rotation=45 if few else 90, ha="right" if few else "center"
-    )
-    axes.set_yticks(range(len(names)), names)
+    if len(names) <= _MOST_TICKS:
+        axes.set_xticks(
+            range(len(names)), names, rotation=45 if few else 90, ha="right" if few else "center"
+        )
+        axes.set_yticks(range(len(names)), names)
     axes.tick_params(labelsize=9 if few else 7)
     axes.set(xlabel="predicted", ylabel="true", title=f"Confusion matrix, {counts.sum():,} {unit}")
     if few:
@@ -80,15 +83,15 @@ def draw_confusion(counts: Int64, names: Sequence[str], path: Path, unit: str) -
     save(figure, path)
 
 
-def draw_iou(scores: Sequence[LandScore], miou: float | None, path: Path) -> None:
-    """Draw the IoU of each land-cover class as bars in the class's colour, and their mean."""
+def draw_iou(scores: Sequence[LandScore], miou: float | None, path: Path, classes: Classes) -> None:
+    """Draw the IoU of each class as bars in the class's colour, and their mean."""
     figure = new_figure(7, 4)
     axes = figure.add_subplot()
     heights = [score.iou or 0.0 for score in scores]
     axes.bar(
-        [score.name for score in scores],
+        [plain(score.name) for score in scores],
         heights,
-        color=[_colour(score.index) for score in scores],
+        color=[_colour(score.index, classes) for score in scores],
         edgecolor="0.3",
     )
     for position, score in enumerate(scores):
@@ -126,7 +129,11 @@ def draw_reliability(calibration: Calibration, path: Path) -> None:
 
 
 def draw_pictures(
-    rows: Sequence[Sequence[UInt8]], names: Sequence[str], titles: Sequence[str], path: Path
+    rows: Sequence[Sequence[UInt8]],
+    names: Sequence[str],
+    titles: Sequence[str],
+    path: Path,
+    classes: Classes = REFERENCE_SEGMENTER,
 ) -> None:
     """Draw pictures (H, W, 3), a row an image, a column a title, with the classes' legend below."""
     from matplotlib.patches import Patch
@@ -141,10 +148,12 @@ def draw_pictures(
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(plain(title), fontsize=11)
     patches = [
-        Patch(facecolor=_colour(index), edgecolor="0.3", label=name)
-        for index, name in enumerate(NAMES)
+        Patch(facecolor=_colour(index, classes), edgecolor="0.3", label=plain(name))
+        for index, name in enumerate(classes.names)
     ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=len(NAMES), frameon=False)
+    figure.legend(
+        handles=patches, loc="outside lower center", ncols=min(len(classes), 8), frameon=False
+    )
     save(figure, path)
 
 
@@ -160,8 +169,8 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _colour(index: int) -> tuple[float, float, float]:
-    red, green, blue = (COLOURS[index] / 255).tolist()
+def _colour(index: int, classes: Classes) -> tuple[float, float, float]:
+    red, green, blue = (palette_of(classes)[index] / 255).tolist()
     return red, green, blue
 
 
@@ -182,7 +191,7 @@ def figures_of_classify(
     """
     make_figure_folder(folder)
     written = [folder / "confusion.png"]
-    ticks = [f"{names.get(label, '')} {label}".strip() for label in range(CLASSES)]
+    ticks = [f"{names.get(label, '')} {label}".strip() for label in range(len(report.classes))]
     draw_confusion(report.confusion, ticks, written[0], "images")
     if report.calibration is not None:
         written.append(folder / "reliability.png")
@@ -197,6 +206,6 @@ def figures_of_segment(report: SegmentReport, folder: Path) -> list[Path]:
     """
     make_figure_folder(folder)
     written = [folder / "confusion.png", folder / "iou.png"]
-    draw_confusion(report.confusion, NAMES, written[0], "pixels")
-    draw_iou(report.per_class, report.miou, written[1])
+    draw_confusion(report.confusion, report.classes.names, written[0], "pixels")
+    draw_iou(report.per_class, report.miou, written[1], report.classes)
     return written

@@ -14,11 +14,12 @@ from ..core.records import Float32, Rejection, UInt8
 from ..core.text import some
 from ..evaluation.truth import find_masks, labels_in_names, mask_key, read_class_names, read_labels
 from ..jobs.plan import shards
-from ..models.checkpoints import Checkpoint, Store, load, read_checkpoint
+from ..models.checkpoints import Checkpoint, Store, agreed_classes, load, read_checkpoint
 from ..pipeline.decode import decode_crops, decode_rgb
 from ..pipeline.find import Found, find
 from ..pipeline.limits import Reject
-from ..pipeline.masks import FOREIGN, UNKNOWN, colours_of, read_mask
+from ..pipeline.mask_files import MaskReader
+from ..pipeline.masks import FOREIGN, colours_of, palette_of
 from ..pipeline.views import ONE_VIEW, TTA_VIEWS, View
 from .figures import check_output, draw_pictures
 from .layers import LayerOutputs, find_layer
@@ -85,8 +86,8 @@ def plot_tsne(spec: TsneSpec) -> Plotted:
     device = numerics.resolve_device(spec.device)
     store = Store.at(spec.weights)
     checkpoint = store.checkpoint(spec.member)
-    size = checkpoint.preprocessing.size
-    if size is None:
+    framing = checkpoint.preprocessing.framing
+    if framing is None:
         raise InputError(f"--member {spec.member}: expected a classifier, found a segmenter")
     network = load(checkpoint)
     layer = find_layer(network, spec.layer, spec.member)
@@ -95,7 +96,7 @@ def plot_tsne(spec: TsneSpec) -> Plotted:
     features: list[Float32] = []
     run = LayerOutputs(network, layer, checkpoint.preprocessing, device)
     for piece in shards(found.images, _BATCH, _BATCH):
-        decoded = decode_crops(piece, found.root, [size])
+        decoded = decode_crops(piece, found.root, [framing])
         rejections.extend(decoded.rejections)
         if decoded.image_ids:
             image_ids.extend(decoded.image_ids)
@@ -132,18 +133,20 @@ def plot_masks(spec: MasksSpec) -> Plotted:
             raise InputError(
                 f"{checkpoint.path} is a checkpoint of {checkpoint.member}: expected a segmenter's"
             )
+    classes = agreed_classes(checkpoints).coloured()
     device = numerics.resolve_device(spec.device)
     photos = [_photo(found.root / planned.image_id) for planned in found.images]
     views = TTA_VIEWS if spec.tta else ONE_VIEW
     columns = {"image": [_shrunk(photo) for photo in photos]}
     if truth:
-        columns["truth"] = [_true_picture(truth[key]) for key in keys]
+        reader = MaskReader(classes)
+        columns["truth"] = [_true_picture(truth[key], reader) for key in keys]
     for number, checkpoint in enumerate(checkpoints, 1):
         title = title_of(checkpoint, tta=spec.tta)
         title = f"{title} ({number})" if title in columns else title
         columns[title] = list(_mask_pictures(checkpoint, photos, device, views))
     rows = list(zip(*columns.values(), strict=True))
-    draw_pictures(rows, keys, list(columns), spec.output)
+    draw_pictures(rows, keys, list(columns), spec.output, classes)
     return Plotted(len(photos))
 
 
@@ -207,25 +210,28 @@ def _mask_pictures(
 ) -> Iterator[UInt8]:
     import torch
 
-    from ..models.inference import prepare
-    from ..pipeline.tiles import segment_image
+    from ..models.inference import ready
+    from ..pipeline.segmentation import mask_of
 
     precision = numerics.resolve_precision("auto", device)
     profile = numerics.detect(device, precision, 1, numerics.cores())
     with torch.inference_mode():
-        ready = prepare(load(checkpoint), checkpoint.preprocessing, profile)
+        predict = ready(checkpoint, profile)
         for photo in photos:
-            classes = segment_image(
-                ready.logits, photo, checkpoint.preprocessing, ready.device, views=views
+            yield colours_of(
+                _thinned(mask_of(predict, photo, checkpoint, views)), checkpoint.classes
             )
-            yield colours_of(_thinned(classes))
 
 
-def _true_picture(path: Path) -> UInt8:
-    classes, _ = read_mask(path)
-    thinned = _thinned(classes)
-    # A colour that is no class's has none to be drawn in.
-    return colours_of(np.where(thinned == FOREIGN, np.uint8(UNKNOWN), thinned))
+def _true_picture(path: Path, reader: MaskReader) -> UInt8:
+    thinned = _thinned(reader.read(path).classes)
+    # A colour that is no class's has none to be drawn in: that of the unlabelled, or black.
+    table = np.zeros((FOREIGN + 1, 3), np.uint8)
+    palette = palette_of(reader.classes)
+    table[: len(palette)] = palette
+    if reader.classes.unlabelled is not None:
+        table[FOREIGN] = palette[reader.classes.unlabelled]
+    return table[thinned]
 
 
 def _step(picture: UInt8) -> int:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.classes import REFERENCE_CLASSIFIER
 from ..core.records import Float32
 from ..evaluation.metrics import Int64
-from ..pipeline.parts import CLASSES
 from .figures import new_figure, plain, save
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def _draw_all(axes: "Axes", embedding: Embedding) -> None:
 
     labels, points = embedding.labels, embedding.points
     # Neighbouring numbers take colours far apart; the number at the middle tells the rest.
-    colours = colormaps["hsv"]((labels * 7 % CLASSES) / CLASSES)
+    count = max(len(REFERENCE_CLASSIFIER), int(labels.max()) + 1)
+    colours = colormaps["hsv"]((labels * 7 % count) / count)
     axes.scatter(points[:, 0], points[:, 1], c=colours, s=embedding.size, linewidths=0)
     present = np.unique(labels)
     box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.7, "linewidth": 0}

@@ -1,13 +1,14 @@
 """Jobs whose models cost nothing: an image's label and mask come from its mean brightness."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from hw1.core.classes import REFERENCE_CLASSIFIER, REFERENCE_SEGMENTER
 from hw1.core.numerics import Profile
 from hw1.core.preprocessing import Preprocessing
 from hw1.core.records import Decoded, Predicted
@@ -21,7 +22,20 @@ from hw1.models.ensemble import Ensemble
 from hw1.pipeline.classification import ClassifyWork
 from hw1.pipeline.segmentation import SegmentWork
 
-CHECKPOINT = Checkpoint("vgg16", Path("none"), "0" * 64, Preprocessing(size=8), {}, 0)
+CHECKPOINT = Checkpoint(
+    member="vgg16",
+    path=Path("none"),
+    digest="0" * 64,
+    preprocessing=Preprocessing(size=8),
+    metadata={},
+    bytes=0,
+    architecture="vgg16",
+    task="classify",
+    classes=REFERENCE_CLASSIFIER,
+)
+SEGMENTER = replace(
+    CHECKPOINT, member="fcn8s", architecture="fcn8s", task="segment", classes=REFERENCE_SEGMENTER
+)
 ENSEMBLE = Ensemble(("vgg16",), (1.0,), "logits")
 Hook = Callable[[Decoded], None]
 
@@ -112,7 +126,7 @@ class FakeSegmentJob(SegmentJob):
 
     @classmethod
     def of(cls, spec: SegmentSpec, hook: Hook = nothing) -> "FakeSegmentJob":
-        return cls(spec, MaskFolder.open(spec), CHECKPOINT, hook)
+        return cls(spec, MaskFolder.open(spec), SEGMENTER, hook)
 
     def check_weights(self) -> None:
         pass

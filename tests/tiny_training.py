@@ -22,13 +22,13 @@ from hw1.training import recipe as recipes
 class TinyClassifier(nn.Module):
     """Shaped like a resnet: stages, and ``fc``; with batch norm and dropout, which have state."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 50) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 8, 3, stride=4)
         self.bn1 = nn.BatchNorm2d(8)
         self.maxpool = nn.MaxPool2d(2)
         self.drop = nn.Dropout(0.2)
-        self.fc = nn.Linear(8, 50)
+        self.fc = nn.Linear(8, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.maxpool(self.bn1(self.conv1(images)).relu())
@@ -37,10 +37,10 @@ class TinyClassifier(nn.Module):
 
 
 class TinySegmenter(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 7) -> None:
         super().__init__()
         self.maxpool = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
-        self.fc = nn.Conv2d(8, 7, 1)
+        self.fc = nn.Conv2d(8, classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.fc(self.maxpool(images))
@@ -98,6 +98,7 @@ def recipe(data: Path, **changes: object) -> recipes.Recipe:
         "budget": None,
         "batch_size": 25,
         "lr": 0.05,
+        "ema": 0.999,
         "smoothing": 0.1,
         "mix": "mixup",
         "freeze": 0,

@@ -55,7 +55,7 @@ def _step_seconds(loop: Loop, share: float) -> float:
         began = time.monotonic()
         for _ in range(steps):
             loss = loop.train_step(indices, generator)
-            optimise.average(loop.ema, loop.network, loop.step)
+            optimise.average(loop.ema, loop.network, loop.step, loop.recipe.ema)
         float(loss)  # waits for a GPU
         return time.monotonic() - began
 

@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from ..core.preprocessing import Preprocessing, normalise
-from ..models.classifiers import CLASSES
 from . import augment
 from .device import to_device
-from .photos import Photos
+from .photos import CLASSES, Photos
 from .task import Part, digests_of
 
 TEMPERATURE = 2.0
@@ -35,7 +34,8 @@ class Teacher:
     def opinion(self, pixels: Tensor) -> Tensor:
         """Class probabilities (N, 50) of images (N, 3, H, W), 0 to 255, at TEMPERATURE."""
         size = self.preprocessing.size
-        if size is not None and pixels.shape[2:] != (size, size):
+        assert isinstance(size, int), "a classifier is trained on squares"
+        if pixels.shape[2:] != (size, size):
             pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
         logits: Tensor = self.network(normalise(pixels, self.preprocessing))
         return (logits.float() / TEMPERATURE).softmax(1)

@@ -153,8 +153,9 @@ def _at_each_size(folder: Path, checkpoints: Sequence[store.Checkpoint]) -> dict
 
 
 def _side(checkpoint: store.Checkpoint) -> int:
-    assert checkpoint.preprocessing.size is not None, "only a segmenter's input has any size"
-    return checkpoint.preprocessing.size
+    size = checkpoint.preprocessing.size
+    assert isinstance(size, int), "only a segmenter's input has any size"
+    return size
 
 
 def _logits(

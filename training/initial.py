@@ -13,6 +13,7 @@ from ..models._torchvision import models
 from ..models.backbones import vgg16_features
 from ..models.classifiers import VGG16, VGG19BN
 from ..models.collapse import collapse
+from ..models.efficientnet import EfficientNetLite2
 from ..models.fit import check, fit
 from ..models.registry import build
 from ..models.segmenters import FCN8s, FCN32s
@@ -38,11 +39,12 @@ class Start:
 def start(member: str, init: str, size: int, samples: Samples, *, dropout: float = 0.0) -> Start:
     """Build a member and give it its first weights.
 
-    ``init`` is ``imagenet``, ``scratch``, or a file: a checkpoint of this member, or VGG16's
-    convolutions (of a checkpoint of vgg16, or ``features.N.weight`` alone) for members that have
-    them or grow from them. A vgg19_bn comes collapsed for ``size`` × ``size`` pixels: the same
-    function with fewer weights. ``dropout`` is fcn8s's, in training. Raises InputError for a file
-    that doesn't fit, and where torchvision's weights cannot be had.
+    ``init`` is ``imagenet``, ``scratch``, or a file: a checkpoint of this member, its ImageNet
+    weights (which have another head), or VGG16's convolutions (of a checkpoint of vgg16, or
+    ``features.N.weight`` alone) for members that have them or grow from them. A vgg19_bn comes
+    collapsed for ``size`` × ``size`` pixels: the same function with fewer weights. ``dropout`` is
+    fcn8s's, in training. Raises InputError for a file that doesn't fit, and where torchvision's
+    weights cannot be had.
     """
     network = build(member)
     _start_segmenter(network)
@@ -92,6 +94,10 @@ def freeze(network: nn.Module, count: int) -> list[nn.Module]:
 
 
 def _blocks(network: nn.Module) -> list[list[nn.Module]]:
+    if isinstance(network, EfficientNetLite2):
+        first, second, third, *rest = network.blocks
+        stem = [network.conv_stem, network.bn1, first]
+        return [stem, [second], [third], rest[:2], rest[2:]]
     layers = convolutions(network)
     if layers is not None:
         return _cut(list(layers), lambda _, layer: isinstance(layer, nn.MaxPool2d))
@@ -155,6 +161,11 @@ def _drop_out(network: nn.Module, share: float) -> None:
 
 def _from_torchvision(network: nn.Module, member: str, samples: Samples) -> str:
     """Load what torchvision's ImageNet weights have of the network: all but its head."""
+    if isinstance(network, EfficientNetLite2):
+        raise InputError(
+            f"--init imagenet: torchvision has no {member}: give --init FILE (its weights in "
+            "timm's names, as safetensors), or --init scratch"
+        )
     name = member if member in _TORCHVISION else "vgg16"
     if member.startswith("vgg19_bn"):
         name = "vgg19_bn"
@@ -192,6 +203,8 @@ def _from_file(
     try:
         check(state, member, path)
     except InputError as misfit:
+        if _load_all_but_head(network, state):
+            return network, f"{path.name}, all but its head"
         convs = vgg16_convolutions(state)
         layers = convolutions(network)
         if convs is None or layers is None:
@@ -203,6 +216,19 @@ def _from_file(
         _settle(network, layers, samples)
         return network, f"VGG16's convolutions of {path.name}"
     return fit(state, member, path).train().requires_grad_(True), path.name
+
+
+def _load_all_but_head(network: nn.Module, state: dict[str, Tensor]) -> bool:
+    """Load another task's weights of a network that ends in one Linear; False where they aren't."""
+    if convolutions(network) is not None:
+        return False
+    last = {id(parameter) for parameter in head(network)}
+    heads = {name for name, parameter in network.named_parameters() if id(parameter) in last}
+    ours = {name: t for name, t in network.state_dict().items() if name not in heads}
+    if any(name not in state or state[name].shape != t.shape for name, t in ours.items()):
+        return False
+    network.load_state_dict({name: state[name] for name in ours}, strict=False)
+    return True
 
 
 def _settle(network: nn.Module, layers: nn.Sequential, samples: Samples) -> None:

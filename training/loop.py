@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from ..core.errors import InputError
 from . import optimise
 from .checkpoints import Checkpoints
+from .depthwise import use_small_depthwise
 from .device import PendingScalar
 from .history import History
 from .optimise import Schedule, learning_rate, side
@@ -23,7 +24,7 @@ from .task import Part, TrainingTask
 from .winograd import train_fast, use_winograd
 
 LOG_SECONDS = 30.0
-TRAINER = 5
+TRAINER = 6
 """Raised where the same recipe comes to train otherwise, or has other words: no run is of two."""
 _PASSES = 50_000
 """Behind the epochs' seeds come those of the passes over the images."""
@@ -97,10 +98,14 @@ class Loop:
     def __post_init__(self) -> None:
         self.device = torch.device(self.recipe.device)
         self.network.to(self.device)
-        if self._mixed():
+        # Winograd's has a layout of its own; a network without layers for it has pointwise ones.
+        self.channels_last = self._mixed() or (
+            self.device.type == "cpu" and not use_winograd(self.network)
+        )
+        if self.device.type == "cpu":
+            use_small_depthwise(self.network)
+        if self.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        elif self.device.type == "cpu":
-            use_winograd(self.network)
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
         heads = {id(parameter) for parameter in self.head}
         body = [p for p in self.network.parameters() if id(p) not in heads]
@@ -179,7 +184,7 @@ class Loop:
             losses.add(self.train_step(images, generator))
             seen += len(images)
             self.step += 1
-            optimise.average(self.ema, self.network, self.step)
+            optimise.average(self.ema, self.network, self.step, self.recipe.ema)
             if time.monotonic() - said > LOG_SECONDS:
                 said = time.monotonic()
                 self._say_progress(losses.mean(), first, seen, said - began)
@@ -208,7 +213,7 @@ class Loop:
         progress = self.schedule.progress(self.step)
         optimise.set_rate(self.optimizer, learning_rate(self.recipe, progress))
         inputs, targets = self.task.batch(indices, side(self.recipe, progress), generator)
-        if self._mixed():
+        if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with self._autocast():
             logits = self.network(inputs)

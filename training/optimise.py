@@ -11,7 +11,6 @@ from .recipe import Recipe
 
 CLIP = 5.0
 """The norm of the gradients, over all weights, that a step has at most."""
-EMA_DECAY = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def side(recipe: Recipe, progress: float) -> int:
 def optimiser(
     recipe: Recipe, body: Sequence[nn.Parameter], head: Sequence[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov's momentum for classifiers, AdamW for segmenters; two groups of weights.
+    """AdamW, or SGD with Nesterov's momentum, as the recipe says; two groups of weights.
 
     Each group carries its ``factor`` of the schedule's learning rate.
     """
@@ -88,11 +87,11 @@ def optimiser(
     ]
     groups = [group for group in groups if group["params"]]
     decay = recipe.weight_decay
-    if recipe.task == "classify":
-        return torch.optim.SGD(
-            groups, lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=decay, fused=True
-        )
-    return torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=decay, fused=True)
+    if recipe.adamw:
+        return torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(
+        groups, lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=decay, fused=True
+    )
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -102,14 +101,14 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 @torch.no_grad()
-def average(ema: nn.Module, network: nn.Module, step: int) -> None:
-    """Move the averaged weights a little towards the network's; faster in the first steps.
+def average(ema: nn.Module, network: nn.Module, step: int, decay: float) -> None:
+    """Move the averaged weights by 1 - ``decay`` towards the network's; more in the first steps.
 
     Buffers (batch norm's statistics) are averaged too, counters copied. torch's AveragedModel
     hands its count of updates over as a tensor on the weights' device: a decay that depends on it
     would wait for a GPU at each step. And its first update copies, where this one averages.
     """
-    decay = min(EMA_DECAY, (1 + step) / (10 + step))
+    decay = min(decay, (1 + step) / (10 + step))
     ours, theirs = [], []
     for mean, value in zip(ema.state_dict().values(), network.state_dict().values(), strict=True):
         if mean.is_floating_point():

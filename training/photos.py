@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.classes import REFERENCE_CLASSIFIER
 from ..core.errors import InputError
 from ..core.records import UInt8
 from ..evaluation.truth import class_in_name
-from ..models.classifiers import CLASSES
-from ..pipeline.decode import crop
+from ..pipeline.crops import crop
 from ..pipeline.formats import SUFFIXES
 from .source import fingerprint, hold_out, listing, read_pixels
 
+CLASSES = len(REFERENCE_CLASSIFIER)
 ODD_SIDE = 64
 """The side, in pixels, that images of differing sizes are kept at to train on, if not larger."""
 

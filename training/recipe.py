@@ -10,9 +10,11 @@ from ..core.errors import InputError
 from ..core.numerics import Device, Precision
 from ..core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ..core.records import TaskKind
+from ..models.members import MEMBERS
 
 # The stride of a segmenter's finest predictions.
 _CELL = {"fcn8s": 8, "fcn32s": 32}
+_BY_ADAMW = {"efficientnet_lite2"}  # of the classifiers
 _NOT_OPTIONS = {"task", "member", "data", "validation"}
 _OPTIONS_OF_OTHERS = {
     "classify": {"crop", "score_scale", "colours", "dropout"},
@@ -20,16 +22,24 @@ _OPTIONS_OF_OTHERS = {
 }
 
 
+def usual_rate(task: TaskKind, member: str) -> float:
+    """The learning rate where none is given."""
+    if task == "segment":
+        return 1e-4
+    return 6e-4 if member in _BY_ADAMW else 0.01
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What decides the weights that a run ends with, besides the pixels.
 
     Sizes are in pixels, ``budget`` in minutes. ``freeze`` counts the network's first blocks that
-    stay as they began. ``size_from`` is the side of the first step's crops, which grows to
-    ``size`` over the schedule. ``crop`` is the range of sides that a crop of a tile has before it
-    is shrunk to that, ``score_scale`` what tiles are scored at, ``colours`` how much of the full
-    change of colours they undergo, and ``dropout`` the share of fcn8s's wide features that a step
-    does without; these say nothing of photos.
+    stay as they began. ``ema`` is the decay of the average of the weights that is kept.
+    ``size_from`` is the side of the first step's crops, which grows to ``size`` over the schedule.
+    ``crop`` is the range of sides that a crop of a tile has before it is shrunk to that,
+    ``score_scale`` what tiles are scored at, ``colours`` how much of the full change of colours
+    they undergo, and ``dropout`` the share of fcn8s's wide features that a step does without; these
+    say nothing of photos.
     """
 
     task: TaskKind
@@ -49,6 +59,7 @@ class Recipe:
     budget: float | None
     batch_size: int
     lr: float
+    ema: float
     smoothing: float
     mix: Literal["none", "mixup", "cutmix"]
     freeze: int
@@ -62,26 +73,34 @@ class Recipe:
     def preprocessing(self) -> Preprocessing:
         """What the checkpoints' metadata carries: how pixels become this network's input."""
         if self.task == "classify":
-            return Preprocessing(self.size, 1.0, IMAGENET_MEAN, IMAGENET_STD)
+            member = MEMBERS[self.member]
+            return Preprocessing(self.size, 1.0, member.mean, member.std)
         cell = _CELL[self.member]
         return Preprocessing(None, self.score_scale, IMAGENET_MEAN, IMAGENET_STD, cell)
+
+    @property
+    def adamw(self) -> bool:
+        """Whether AdamW is the optimiser, not SGD with Nesterov's momentum."""
+        return self.task == "segment" or self.member in _BY_ADAMW
 
     @property
     def head_lr(self) -> float:
         """What multiplies ``lr`` behind the backbone, where ImageNet weights have no part."""
         if self.init == "scratch":
             return 1.0
-        return 5.0 if self.task == "classify" else 4.0
+        return 4.0 if self.adamw else 5.0
 
     @property
     def weight_decay(self) -> float:
         """SGD's, or AdamW's."""
-        return 5e-4 if self.task == "classify" else 1e-2
+        if self.task == "segment":
+            return 1e-2
+        return 3e-2 if self.adamw else 5e-4
 
     @property
     def warmup(self) -> float:
         """The share of the schedule in which the learning rate rises."""
-        return 0.15 if self.task == "classify" else 0.1
+        return 0.1 if self.adamw else 0.15
 
     @property
     def command(self) -> str:

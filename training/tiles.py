@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..core.errors import InputError
 from ..pipeline.formats import SUFFIXES
-from ..pipeline.masks import FOREIGN, NAMES, UNKNOWN, read_mask
+from ..pipeline.mask_files import read_mask
+from ..pipeline.masks import FOREIGN, NAMES, UNKNOWN
 from .device import has_room_for
 from .source import fingerprint, hold_out, listing, read_pixels
 

@@ -33,7 +33,7 @@ _CALIBRATED_ON = 256
 _CALIBRATED_PIXELS = 256 * 64 * 64  # VGG's first activations of so many take 0.7 GB
 _FEWEST_CALIBRATED = 16
 _QUIET_SECONDS = 10.0
-_BATCH_NORM = ("resnet", "resnext", "densenet", "vgg19_bn")
+_BATCH_NORM = ("resnet", "resnext", "densenet", "vgg19_bn", "efficientnet")
 """What the names of members with batch norm begin with: it has nothing to learn from one image."""
 
 

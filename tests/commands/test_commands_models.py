@@ -29,10 +29,10 @@ def run(*arguments: str | Path) -> Result:
 class Tiny(nn.Module):
     """A vgg16 that costs nothing, in the registry's place of the real one."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 50) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))
-        self.fc = nn.Sequential(nn.Linear(4, 50))
+        self.fc = nn.Sequential(nn.Linear(4, classes))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -206,7 +206,7 @@ class TestImport:
     def test_nothing_is_overwritten_unasked(self, old: Path, tmp_path: Path) -> None:
         output = tmp_path / "vgg16.safetensors"
         output.write_text("mine")
-        with pytest.raises(InputError, match="exists: give another --output, or --overwrite"):
+        with pytest.raises(InputError, match="exists: give another name, or --overwrite"):
             run("import", old, "--member", "vgg16", "--output", output)
         assert output.read_text() == "mine"
         run("import", old, "--member", "vgg16", "--output", output, "--overwrite")

@@ -37,7 +37,7 @@ def test_both_engines_count_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> N
     seen: list[RayOptions] = []
 
     class Engine:
-        def __init__(self, options: RayOptions, _: object) -> None:
+        def __init__(self, options: RayOptions) -> None:
             seen.append(options)
 
         def __enter__(self) -> None: ...
@@ -47,8 +47,8 @@ def test_both_engines_count_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(engine, "RayEngine", Engine)
     monkeypatch.setattr("hw1.execution.engines.cores", lambda: 3)
     monkeypatch.setattr("hw1.execution.inline.cores", lambda: 3)
-    with start(EngineOptions(), print):
+    with start(EngineOptions()):
         pass
-    with start(EngineOptions(engine="inline"), print) as inline:
+    with start(EngineOptions(engine="inline")) as inline:
         assert inline.threads() == 3
     assert [options.processors for options in seen] == [3]

@@ -139,8 +139,9 @@ def test_scores_of_another_run_are_refused(tmp_path, out, truth):
 
 
 def test_a_file_that_holds_no_scores(tmp_path, out, truth):
+    (tmp_path / "s.parquet").write_text("no Parquet")
     with pytest.raises(InputError, match="can't be read as a Parquet file"):
-        evaluate_classify(out, truth, scores=truth)
+        evaluate_classify(out, truth, scores=tmp_path / "s.parquet")
     pq.write_table(pa.table({"image_id": ["a.png"], "p0": [1.0]}), tmp_path / "s.parquet")
     with pytest.raises(InputError, match="expected columns image_id, p0 … p49; lacks p1, p10"):
         evaluate_classify(out, truth, scores=tmp_path / "s.parquet")
@@ -177,7 +178,10 @@ def test_scores_in_columns_of_other_types(tmp_path, out, truth):
         ("", "expected a header that begins with image_id,label"),
         ("image_id,label\na.png\n", "row 2: expected 2 fields, found 1"),
         ("image_id,label\na.png,0\na.png,0\n", r"row 3: a\.png has a label already"),
-        ("image_id,label\na.png,-1\n", "row 2: a label is an integer 0 to 49, found '-1'"),
+        (
+            "image_id,label\na.png,-1\n",
+            "row 2: a label is an integer 0 to 49, or a class's name, found '-1'",
+        ),
         ("image_id,label\na.png," + "9" * 5000, "row 2: a label is .*found '9{40}'"),
         ("image_id,label,confidence\na.png,1,nan\n", "row 2: a confidence is a number 0 to 1"),
     ],
@@ -261,13 +265,15 @@ def test_classify_prints_json_and_writes_figures(tmp_path, out, truth):
     result = run("classify", out, truth, "--json", "--figures", tmp_path / "a/b")
     report = json.loads(result.stdout)
     assert list(report) == [
-        "task", "images", "rejected", "correct", "accuracy", "balanced_accuracy", "macro_f1",
-        "top_k", "per_class", "confusion", "calibration", "most_confused", "figures",
+        "task", "images", "rejected", "correct", "accuracy", "accuracy_interval",
+        "balanced_accuracy", "macro_f1", "top_k", "classes", "per_class", "confusion",
+        "calibration", "notes", "most_confused", "figures",
     ]  # fmt: skip
     assert report["accuracy"] == 0.5
     assert report["top_k"] == {"1": 0.5}
     assert report["per_class"][4] == {
-        "label": 4, "precision": None, "recall": None, "f1": None, "support": 0, "predicted": 0,
+        "label": 4, "name": "lamp", "precision": None, "recall": None, "f1": None, "support": 0,
+        "predicted": 0, "precision_interval": None, "recall_interval": None,
     }  # fmt: skip
     assert report["most_confused"][0] == {"true": 0, "label": 1, "images": 1}
     names = ["confusion.png", "reliability.png"]
@@ -287,8 +293,8 @@ def test_segment_prints_json_and_writes_figures(tmp_path, masks, true_masks):
     result = run("segment", masks, true_masks, "--json", "--figures", tmp_path / "f")
     report = json.loads(result.stdout)
     assert list(report) == [
-        "task", "classes", "images", "rejected", "miou", "pixel_accuracy", "per_class",
-        "confusion", "foreign_predicted", "foreign_true", "figures",
+        "task", "images", "rejected", "miou", "miou_interval", "pixel_accuracy", "classes",
+        "per_class", "confusion", "foreign_predicted", "foreign_true", "notes", "figures",
     ]  # fmt: skip
     assert report["per_class"][3]["iou"] is None
     assert [path.rsplit("/")[-1] for path in report["figures"]] == ["confusion.png", "iou.png"]

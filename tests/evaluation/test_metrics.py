@@ -80,7 +80,7 @@ def test_pixels_are_counted_in_bands(monkeypatch):
 
 
 def test_scores_of_each_class():
-    scores = metrics.per_class(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 3]))
+    scores = metrics.per_class(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 3]), [""] * 50)
     by_label = {score.label: score for score in scores}
     assert len(scores) == 50
     assert (by_label[0].precision, by_label[0].recall, by_label[0].support) == (1.0, 0.5, 2)

@@ -44,8 +44,14 @@ def test_names_that_are_not_utf8_survive(tmp_path):
         ("", "no labels in it"),
         ("image,label\n", "no labels in it"),
         ("a.png\n", "row 1: expected an image and its label, found 'a.png' alone"),
-        ("a.png,1\nb.png,50\n", "row 2: a label is an integer 0 to 49, found '50'"),
-        ("a.png,1\nb.png,cat\n", "row 2: a label is an integer 0 to 49, found 'cat'"),
+        (
+            "a.png,1\nb.png,50\n",
+            "row 2: a label is an integer 0 to 49, or a class's name, found '50'",
+        ),
+        (
+            "a.png,1\nb.png,cat\n",
+            "row 2: a label is an integer 0 to 49, or a class's name, found 'cat'",
+        ),
         ("a.png,1\nb.png,1\na.png,2\n", "row 3: a.png has a label already"),
     ],
 )

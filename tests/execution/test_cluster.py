@@ -117,13 +117,14 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
             cluster.close()
 
 
-def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path) -> None:
+def test_nodes_come_and_go_and_nothing_is_lost(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ray, inline = tmp_path / "ray", tmp_path / "inline"
     ray.mkdir()
     inline.mkdir()
     todo = shards(40, 4)
     done: list[Committed] = []
-    said: list[str] = []
 
     def replace_node() -> None:
         for _ in range(600):  # until then nothing is under way for sure
@@ -137,7 +138,7 @@ def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path)
 
     cluster.add()
     options = RayOptions(address=cluster.address, device="cpu", actors=3, timeout=120, pause=0.1)
-    with RayEngine(options, said.append) as engine, ThreadPoolExecutor(1) as thread:
+    with RayEngine(options) as engine, ThreadPoolExecutor(1) as thread:
         assert engine.resources().machines == 1
         replaced = thread.submit(replace_node)
         signed = {f"{k}.png": ("predict", "sign") for k in range(160)}
@@ -150,7 +151,7 @@ def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path)
         assert replace(got, seconds=0) == replace(want, seconds=0)
         assert (ray / f"{got.shard}.txt").read_bytes() == (inline / f"{got.shard}.txt").read_bytes()
     lost = "predict of '28.png' to '31.png' failed and is tried again: "
-    assert any(line.startswith(lost) for line in said), "\n".join(said)
+    assert any(line.startswith(lost) for line in caplog.messages), caplog.text
     signs = {sign.stem: sign.read_text().rpartition("-")[2] for sign in ray.glob("*.sign")}
     assert signs["29.png"] == "2"
     # Actors hold no processor, and the head has none: they belong beside the others, all the same.
@@ -158,19 +159,18 @@ def test_nodes_come_and_go_and_nothing_is_lost(cluster: Cluster, tmp_path: Path)
 
 
 def test_an_unlike_machine_is_left_out_and_the_others_do_the_job(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "pillow-0.0.1.dist-info").mkdir()
     (tmp_path / "pillow-0.0.1.dist-info" / "METADATA").write_text("Name: pillow\nVersion: 0.0.1\n")
     cluster.add(PYTHONPATH=f"{tmp_path}:{os.environ['PYTHONPATH']}")
     cluster.add()
     done: list[Committed] = []
-    said: list[str] = []
     signed = {f"{k}.png": ("decode", "sign") for k in range(80)}
-    with RayEngine(RayOptions(address=cluster.address, device="cpu"), said.append) as engine:
+    with RayEngine(RayOptions(address=cluster.address, device="cpu")) as engine:
         engine.run(FakeWork(tmp_path, signed), shards(20, 4), done.append)
     assert len(done) == 20
-    (line,) = (line for line in said if "left out" in line)
+    (line,) = (line for line in caplog.messages if "left out" in line)
     assert "it has pillow 0.0.1, not " in line
     signs = {sign.read_text().rpartition("-")[2] for sign in tmp_path.glob("*.sign")}
     assert signs == {"2"}

@@ -24,8 +24,7 @@ class Cluster:
     def __init__(self, *names: str) -> None:
         self.there = {name: node(name) for name in names}
         self.asked: list[str] = []
-        self.said: list[str] = []
-        self.machines = Machines(lambda: list(self.there.values()), self.ask, self.said.append)
+        self.machines = Machines(lambda: list(self.there.values()), self.ask)
 
     def ask(self, machine: str) -> Hashable:
         self.asked.append(machine)
@@ -39,7 +38,7 @@ class Cluster:
         return found
 
 
-def test_a_machine_gets_work_when_it_has_proved_itself() -> None:
+def test_a_machine_gets_work_when_it_has_proved_itself(caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster("a", "b")
     assert cluster.usable() == []
     cluster.machines.answered(cluster.call("b"), "")
@@ -47,16 +46,18 @@ def test_a_machine_gets_work_when_it_has_proved_itself() -> None:
     cluster.machines.answered(cluster.call("a"), "")
     assert cluster.usable() == ["a", "b"]
     assert cluster.asked == ["a", "b"]  # once each
-    assert not cluster.said
+    assert not caplog.messages
 
 
-def test_one_that_is_not_alike_is_left_out_with_a_line() -> None:
+def test_one_that_is_not_alike_is_left_out_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster("a", "b")
     cluster.usable()
     cluster.machines.answered(cluster.call("a"), "it has pillow 1.0, not 13.0.0")
     cluster.machines.answered(cluster.call("b"), "")
     assert cluster.usable() == ["b"]
-    assert cluster.said == ["machine host-a (192.0.2.1) is left out: it has pillow 1.0, not 13.0.0"]
+    assert caplog.messages == [
+        "machine host-a (192.0.2.1) is left out: it has pillow 1.0, not 13.0.0"
+    ]
 
 
 def test_the_run_ends_where_nobody_is_left() -> None:
@@ -87,7 +88,7 @@ def test_one_that_comes_proves_itself_and_one_that_went_plays_no_part() -> None:
         cluster.machines.answered(cluster.call("b"), "no hw1")
 
 
-def test_those_that_were_left_out_are_not_asked_again() -> None:
+def test_those_that_were_left_out_are_not_asked_again(caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster("a", "b")
     cluster.usable()
     cluster.machines.answered(cluster.call("a"), "it has pillow 1.0, not 13.0.0")
@@ -97,17 +98,17 @@ def test_those_that_were_left_out_are_not_asked_again() -> None:
     assert cluster.asked == ["a", "b", "b"]
     cluster.machines.answered(cluster.call("b"), "")
     assert cluster.usable() == ["b"]
-    assert len(cluster.said) == 1
+    assert len(caplog.messages) == 1
 
 
-def test_a_process_that_ends_is_followed_by_another() -> None:
+def test_a_process_that_ends_is_followed_by_another(caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster("a", "b")
     cluster.usable()
     for _ in range(TRIES - 1):
         cluster.machines.ended(cluster.call("a"), "its process ended")
-    assert not cluster.said
+    assert not caplog.messages
     cluster.machines.ended(cluster.call("a"), "its process ended")
-    assert cluster.said == ["machine host-a (192.0.2.1) is left out: its process ended"]
+    assert caplog.messages == ["machine host-a (192.0.2.1) is left out: its process ended"]
     del cluster.there["b"]
     cluster.machines.ended(cluster.call("b"), "its machine was lost")
     assert cluster.asked == ["a", "b", "a", "a"]

@@ -27,14 +27,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 OPTIONS = RayOptions(device="cpu", processors=1, timeout=60, tries=3, pause=0.1)
 
 
-said: list[str] = []
-
-
 @pytest.fixture(scope="module")
 def engine() -> Iterator[RayEngine]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # for fake_work
-        with RayEngine(replace(OPTIONS, device="auto"), said.append) as engine:
+        with RayEngine(replace(OPTIONS, device="auto")) as engine:
             yield engine
 
 
@@ -232,11 +229,11 @@ def test_no_process_imports_from_the_current_folder(engine: RayEngine) -> None:
 
 
 def test_a_probe_that_waits_for_a_place_says_so(
-    engine: RayEngine, monkeypatch: pytest.MonkeyPatch
+    engine: RayEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("hw1.execution.ray_engine.SLOW", 0.1)
     engine.probe(time.sleep, 1)
-    assert "waits for a free device" in said[-1]
+    assert "waits for a free device" in caplog.messages[-1]
 
 
 def test_a_process_is_probed(engine: RayEngine, tmp_path: Path) -> None:

@@ -192,9 +192,8 @@ def run(
     simulation: Simulation, sizes: Sequence[int], policy: Policy | None = None
 ) -> list[Committed]:
     done: list[Committed] = []
-    messages: list[str] = []
     policy = policy or Policy(timeout=100, tries=50, pause=0.1)
-    Scheduler(simulation, policy, done.append, messages.append).run(shards(sizes))
+    Scheduler(simulation, policy, done.append).run(shards(sizes))
     assert sorted(c.shard for c in done) == list(range(len(sizes))), "each once"
     return done
 
@@ -297,7 +296,7 @@ def test_shards_are_taken_as_there_is_room() -> None:
             yield shard
 
     simulation = Simulation(room_=Room(2, 3, 9, 1 << 30))
-    Scheduler(simulation, Policy(), done.append, print).run(source())
+    Scheduler(simulation, Policy(), done.append).run(source())
     assert len(done) == 200
     assert ahead <= 9
 
@@ -380,7 +379,7 @@ def test_predictors_come_and_go_with_the_cluster() -> None:
             simulation.room_ = Room(wanted, 2, 9, 1000)
         seen.add(sum(p.stage == "predict" for p in simulation.processes.values()))
 
-    Scheduler(simulation, Policy(), commit, print).run(shards([8] * 100))
+    Scheduler(simulation, Policy(), commit).run(shards([8] * 100))
     assert seen >= {1, 3}
     assert len(simulation.processes) == 1
 
@@ -396,7 +395,7 @@ def test_a_machine_that_ends_every_process_is_not_the_images_fault() -> None:
 def test_no_image_stays_rejected_where_the_machine_is_to_blame(stage: Stage, size: int) -> None:
     done: list[Committed] = []
     simulation = Simulation(crash={stage: {str(k) for k in range(20, 100)}})
-    scheduler = Scheduler(simulation, Policy(timeout=100), done.append, lambda _: None)
+    scheduler = Scheduler(simulation, Policy(timeout=100), done.append)
     with pytest.raises(EnvironmentFault, match=f"last {VERDICTS} images"):
         scheduler.run(shards([size] * (100 // size)))
     assert rejected(done) == {}
@@ -411,12 +410,11 @@ def test_fewer_at_the_end_are_rejected(size: int) -> None:
         assert rejected(done) == dict.fromkeys(last, "crashed")
 
 
-def test_what_is_wrong_is_said() -> None:
-    messages: list[str] = []
+def test_what_is_wrong_is_said(caplog: pytest.LogCaptureFixture) -> None:
     simulation = Simulation(crash={"predict": {"5"}}, upsets=[Fault("lost", "no memory")])
-    Scheduler(simulation, Policy(pause=0.1), lambda _: None, messages.append).run(shards([8]))
-    assert any("no memory" in message for message in messages)
-    assert messages[-1] == "5: crashed, ended its process, twice, alone, in predict"
+    Scheduler(simulation, Policy(pause=0.1), lambda _: None).run(shards([8]))
+    assert any("no memory" in message for message in caplog.messages)
+    assert caplog.messages[-1] == "5: crashed, ended its process, twice, alone, in predict"
 
 
 def test_the_rejection_names_the_limit() -> None:
@@ -431,8 +429,7 @@ def test_the_rejection_names_the_limit() -> None:
     assert written == [Rejection("3", "timeout", "took more than 20 s, twice, alone, to decode")]
 
 
-def test_a_decode_that_waits_for_a_processor_is_told_of() -> None:
-    messages: list[str] = []
+def test_a_decode_that_waits_for_a_processor_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     simulation = Simulation(hang={"decode": {"0"}})
-    Scheduler(simulation, Policy(timeout=70), lambda _: None, messages.append).run(shards([1]))
-    assert "decode of '0' waits for a free processor, or still runs" in messages[0]
+    Scheduler(simulation, Policy(timeout=70), lambda _: None).run(shards([1]))
+    assert "decode of '0' waits for a free processor, or still runs" in caplog.messages[0]

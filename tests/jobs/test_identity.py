@@ -57,7 +57,8 @@ def test_other_preprocessing_is_another_job(
 ) -> None:
     spec = spec_of(images) if task is run else masks_of(images)
     task(spec)
-    other = replace(fakes.CHECKPOINT, preprocessing=Preprocessing(size=9))
-    monkeypatch.setattr(fakes, "CHECKPOINT", other)
+    for name in ("CHECKPOINT", "SEGMENTER"):
+        other = replace(getattr(fakes, name), preprocessing=Preprocessing(size=9))
+        monkeypatch.setattr(fakes, name, other)
     with pytest.raises(Refused, match="preprocessing"):
         task(spec)

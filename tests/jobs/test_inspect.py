@@ -1,13 +1,14 @@
 """Jobs found, and results verified."""
 
+import errno
 import shutil
 from pathlib import Path
 
 import pytest
 
-from hw1.core.errors import InputError
+from hw1.core.errors import EnvironmentFault, InputError
 from hw1.jobs.inspect import find_jobs, job_of, verify
-from tiny_jobs import masks_of, run, segment, spec_of
+from tiny_jobs import change_record, masks_of, run, segment, spec_of
 
 
 @pytest.mark.parametrize("header", [b"image_id,label,label_2\n", b"00.png,0\n"])
@@ -62,3 +63,22 @@ def test_verify_looks_at_the_copy_that_it_is_given(images: Path) -> None:
     assert verify(copy / ".job") == []
     (copy / "03.png").unlink()
     assert "03.png" in "".join(verify(copy / ".job"))
+
+
+def test_jobs_are_listed_where_the_storage_has_no_locks(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_record(run(spec_of(images)).job, state="running")
+    run(spec_of(images, output=images.parent / "b.csv"))
+
+    def no_locks(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    done, unknown = find_jobs(images.parent)
+    assert (done.state, unknown.state) == ("done", "unknown")
+    assert "No locks available" in str(unknown.error)
+    with pytest.raises(
+        EnvironmentFault, match=r"out\.csv\.job/lock: No locks available.*elsewhere"
+    ):
+        run(spec_of(images))

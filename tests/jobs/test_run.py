@@ -82,8 +82,8 @@ def test_the_job_is_held_until_the_engine_has_stopped(
     held: list[bool] = []
 
     @contextmanager
-    def watched(options: EngineOptions, status: Callable[[str], None]) -> Iterator[Engine]:
-        with start(options, status) as engine:
+    def watched(options: EngineOptions) -> Iterator[Engine]:
+        with start(options) as engine:
             try:
                 yield engine
             finally:  # here Ray's processes may still write
@@ -234,11 +234,9 @@ def test_a_job_begun_on_the_cpu_goes_on_there(
         run(spec_of(images), at_position(9, interrupt))
     asked: list[str] = []
 
-    def started(
-        options: EngineOptions, status: Callable[[str], None]
-    ) -> AbstractContextManager[Engine]:
+    def started(options: EngineOptions) -> AbstractContextManager[Engine]:
         asked.append(options.device)
-        return start(options, status)
+        return start(options)
 
     monkeypatch.setattr("hw1.jobs.run.start", started)
     run(spec_of(images, device="auto"))
@@ -267,7 +265,7 @@ def test_an_interrupt_does_not_wait_for_the_listing(
         listing.wait(30)
 
     monkeypatch.setattr("hw1.jobs.run.find", slow)
-    monkeypatch.setattr("hw1.jobs.run.start", lambda options, status: interrupt())
+    monkeypatch.setattr("hw1.jobs.run.start", lambda options: interrupt())
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run(spec_of(images))

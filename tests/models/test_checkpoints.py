@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hw1.core.classes import REFERENCE_CLASSIFIER
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from hw1.models import files
@@ -20,16 +21,17 @@ from hw1.models.metadata import preprocessing_from_json, preprocessing_to_json
 from hw1.models.registry import CLASSIFIERS as CLASSIFIER_BUILDERS
 from hw1.models.registry import build, layout
 
+REFERENCES = tuple(name for name in CLASSIFIERS if MEMBERS[name].reference_file)
 OURS = Preprocessing(48, 1.0, IMAGENET_MEAN, IMAGENET_STD)
 
 
 class Tiny(nn.Module):
     """A vgg16 that costs nothing, in the registry's place of the real one."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 50) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))
-        self.fc = nn.Sequential(nn.Linear(4, 50))
+        self.fc = nn.Sequential(nn.Linear(4, classes))
 
 
 @pytest.fixture
@@ -48,11 +50,11 @@ def _stored(tensor: Tensor) -> Tensor:
 def folder_of(folder: Path, *members: str, ours: bool = False) -> Path:
     """Files of the right names: enough for all that doesn't load."""
     for name in members:
-        file = f"{name}.safetensors" if ours else MEMBERS[name].reference_file
-        if ours:
-            files.write({"a": torch.ones(1)}, folder / file, {"member": name})
+        reference = MEMBERS[name].reference_file
+        if ours or reference is None:
+            files.write({"a": torch.ones(1)}, folder / f"{name}.safetensors", {"member": name})
         else:
-            (folder / file).write_bytes(b"anything")
+            (folder / reference).write_bytes(b"anything")
     return folder
 
 
@@ -88,6 +90,11 @@ class TestFolders:
         assert "hw1 models import" in text
         with pytest.raises(InputError, match="hw1 train segment DATA --model fcn32s"):
             store.checkpoint("fcn32s")
+
+    def test_a_member_that_the_reference_has_not_has_one_name(self, tmp_path: Path) -> None:
+        store = Store(folder_of(tmp_path, "vgg16"))
+        with pytest.raises(InputError, match=r"2: no efficientnet_lite2\.safetensors is in "):
+            store.checkpoint("efficientnet_lite2")
 
     def test_an_unknown_member(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="did you mean densenet161"):
@@ -153,7 +160,7 @@ class TestPreprocessing:
             preprocessing = Preprocessing(None, 0.5, IMAGENET_MEAN, IMAGENET_STD, cell)
             text = preprocessing_to_json(preprocessing)
             assert ("cell" in text) == (cell > 1)  # what was written before there were cells
-            assert preprocessing_from_json(text, "fcn8s") == preprocessing
+            assert preprocessing_from_json(text, "segment") == preprocessing
         for member, cell in (("fcn8s", "3"), ("fcn8s", "8.0"), ("vgg16", "8")):
             size = "null" if member == "fcn8s" else "48"
             text = '{"size": %s, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1], "cell": %s}'
@@ -171,14 +178,18 @@ class TestPreprocessing:
 
 class TestEnsembles:
     def test_the_references_folder_runs_as_the_reference_did(self, tmp_path: Path) -> None:
-        ensemble = Store(folder_of(tmp_path, *CLASSIFIERS)).ensemble()
-        assert ensemble.members == CLASSIFIERS
+        ensemble = Store(folder_of(tmp_path, *REFERENCES)).ensemble()
+        assert ensemble.members == REFERENCES
         assert ensemble.vote_weights == (1, 1, 2, 1, 2, 2, 2, 2)
         assert ensemble.vote == "logits"
 
     def test_without_a_toml_those_that_are_there_vote(self, tmp_path: Path) -> None:
         ensemble = Store(folder_of(tmp_path, "densenet161", "vgg16", "fcn8s")).ensemble()
         assert ensemble == of({"vgg16": 1, "densenet161": 2}, "logits")
+
+    def test_a_member_that_the_reference_has_not_votes_with_1(self, tmp_path: Path) -> None:
+        ensemble = Store(folder_of(tmp_path, "densenet161", "efficientnet_lite2")).ensemble()
+        assert ensemble == of({"densenet161": 2, "efficientnet_lite2": 1}, "logits")
 
     def test_segmenters_alone_cannot_vote(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no classifier's checkpoint"):
@@ -231,7 +242,7 @@ class TestLoading:
         checkpoint = Store(path.parent).checkpoint("vgg16")
         assert checkpoint.preprocessing == OURS
         assert checkpoint.scores == {"accuracy": 0.83}
-        assert checkpoint.metadata["classes"] == "50"
+        assert checkpoint.classes == REFERENCE_CLASSIFIER
         assert checkpoint.metadata["recipe"] == "hw1 train …"
         assert load_state(checkpoint)["fc.0.weight"].dtype == torch.float16
         network = load(checkpoint)

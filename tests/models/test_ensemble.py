@@ -19,7 +19,7 @@ def read(folder: Path, text: str | bytes) -> Ensemble:
 
 
 def test_the_reference_votes_by_logits_in_thirteenths() -> None:
-    assert Ensemble(CLASSIFIERS, (1, 1, 2, 1, 2, 2, 2, 2), "logits") == REFERENCE
+    assert Ensemble(CLASSIFIERS[:8], (1, 1, 2, 1, 2, 2, 2, 2), "logits") == REFERENCE
 
 
 def test_members_come_in_the_tables_order_and_zeros_are_left_out(tmp_path: Path) -> None:

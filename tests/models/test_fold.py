@@ -52,8 +52,10 @@ def small(kind: str) -> nn.Module:
             return randomised(models.ResNet(bottleneck, one, 50, groups=4, width_per_group=4))
         case "densenet":
             return randomised(models.DenseNet(8, (2, 2, 2, 2), 16, num_classes=50))
+        case "efficientnet":
+            return randomised(build("efficientnet_lite2"))
     with torch.device("meta"):
-        network = VGG19BN(())
+        network = VGG19BN((), 50)
     network.features = nn.Sequential(
         *(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(8)),
         *(nn.Conv2d(16, 512, 3, padding=1), nn.BatchNorm2d(512), nn.ReLU(), nn.MaxPool2d(4)),
@@ -62,7 +64,7 @@ def small(kind: str) -> nn.Module:
     return randomised(network)
 
 
-@pytest.mark.parametrize("kind", ["resnet", "resnext", "densenet", "vgg19_bn"])
+@pytest.mark.parametrize("kind", ["resnet", "resnext", "densenet", "vgg19_bn", "efficientnet"])
 def test_folding_keeps_the_function(kind: str) -> None:
     network = small(kind)
     images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
@@ -80,6 +82,7 @@ def test_folding_keeps_the_function(kind: str) -> None:
     [
         ("resnet152", 0),
         ("vgg19_bn_1", 0),
+        ("efficientnet_lite2", 0),
         ("densenet169", 82 + 4),  # a norm1 in each layer, three transitions, one at the end
     ],
 )
@@ -128,7 +131,7 @@ def test_sizes_that_fill_the_pool_and_other_networks_stay() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["resnet", "resnext", "densenet", "vgg19_bn"])
+@pytest.mark.parametrize("kind", ["resnet", "resnext", "densenet", "vgg19_bn", "efficientnet"])
 def test_packing_keeps_the_function(kind: str, dtype: torch.dtype) -> None:
     network = optimise(small(kind), 64).to(dtype).to(memory_format=torch.channels_last)
     images = torch.rand(3, 3, 64, 64).to(dtype).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The ten networks: names and shapes of the table, outputs, and building without weights."""
+"""The networks: names and shapes of the table, outputs, and building without weights."""
 
 from collections.abc import Callable
 from math import prod
@@ -78,6 +78,31 @@ def vgg19_bn(*layers: tuple[int, int, int]) -> Layout:
     return torchvision_layout("vgg19_bn", "classifier.") | linears("classifier", *layers)
 
 
+def normed(convolution: str, norm: str, *shape: int) -> Layout:
+    """A convolution without bias, and the batch norm behind it."""
+    shapes = {"weight": shape[:1], "bias": shape[:1]}
+    shapes |= {"running_mean": shape[:1], "running_var": shape[:1], "num_batches_tracked": ()}
+    return {f"{convolution}.weight": shape} | {f"{norm}.{key}": s for key, s in shapes.items()}
+
+
+def efficientnet_lite2() -> Layout:
+    """The names and shapes of timm's tf_efficientnet_lite2."""
+    entries = normed("conv_stem", "bn1", 32, 3, 3, 3)
+    entries |= normed("blocks.0.0.conv_dw", "blocks.0.0.bn1", 32, 1, 3, 3)
+    entries |= normed("blocks.0.0.conv_pw", "blocks.0.0.bn2", 16, 32, 1, 1)
+    stages = [(3, 3, 24), (3, 5, 48), (4, 3, 88), (4, 5, 120), (5, 5, 208), (1, 3, 352)]
+    inputs = 16
+    for stage, (count, kernel, outputs) in enumerate(stages, 1):
+        for block in range(count):
+            name, wide = f"blocks.{stage}.{block}", 6 * inputs
+            entries |= normed(f"{name}.conv_pw", f"{name}.bn1", wide, inputs, 1, 1)
+            entries |= normed(f"{name}.conv_dw", f"{name}.bn2", wide, 1, kernel, kernel)
+            entries |= normed(f"{name}.conv_pwl", f"{name}.bn3", outputs, wide, 1, 1)
+            inputs = outputs
+    entries |= normed("conv_head", "bn2", 1280, 352, 1, 1)
+    return entries | linears("classifier", (-1, 1280, 50))
+
+
 # The design's table, written out.
 EXPECTED: dict[str, Callable[[], Layout]] = {
     "vgg16": lambda: vgg16("backbone") | linears("fc", (0, 512, 256), (2, 256, 50)),
@@ -90,6 +115,7 @@ EXPECTED: dict[str, Callable[[], Layout]] = {
     "vgg19_bn_3": lambda: vgg19_bn(
         (0, 25088, 4096), (3, 4096, 4096), (6, 4096, 2048), (9, 2048, 50)
     ),
+    "efficientnet_lite2": efficientnet_lite2,
     "fcn8s": lambda: (
         vgg16("to_pool3", 0, 17)
         | vgg16("to_pool4", 17, 24)
@@ -135,12 +161,13 @@ def test_members_and_builders_are_the_same_in_the_tables_order() -> None:
 
 
 def test_shares_are_the_references_thirteenths() -> None:
-    assert [MEMBERS[name].vote_weight for name in CLASSIFIERS] == [1, 1, 2, 1, 2, 2, 2, 2]
+    assert [MEMBERS[name].vote_weight for name in CLASSIFIERS] == [1, 1, 2, 1, 2, 2, 2, 2, 0]
     assert sum(MEMBERS[name].vote_weight for name in CLASSIFIERS) == 13
 
 
 @pytest.mark.parametrize(
-    "name", ["vgg16", "resnet152", "densenet169", "vgg19_bn_3", "fcn8s", "fcn32s"]
+    "name",
+    ["vgg16", "resnet152", "densenet169", "vgg19_bn_3", "efficientnet_lite2", "fcn8s", "fcn32s"],
 )
 def test_heads_give_their_classes(name: str) -> None:
     images = torch.empty(2, 3, 64, 96, device="meta")
@@ -158,6 +185,33 @@ def test_heads_between_their_linears() -> None:
     }
     assert [type(m) for m in heads["vgg16"].fc] == [nn.Linear, nn.ReLU, nn.Linear]
     assert heads["vgg16"].avgpool.output_size == 1
+
+
+# What tf_efficientnet_lite2 of timm 1.0.31 gives with such weights: sides that are padded by
+# TensorFlow's rule on both sides alike, and on the right and the lower one only.
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [
+        ((64, 96), [0.5988905290894864, -0.1575072943753606, 0.6597254255264622]),
+        ((65, 50), [0.49431649062499944, -0.07350280296398282, 0.6301540790394622]),
+    ],
+)
+def test_efficientnet_lite2_computes_what_timms_does(
+    sides: tuple[int, int], expected: list[float]
+) -> None:
+    network = build("efficientnet_lite2").double().eval()
+    for name, tensor in network.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        wave = torch.arange(tensor.numel()).double().mul(0.7).sin().view(tensor.shape)
+        if tensor.dim() > 1:  # such that activations are about 1
+            tensor.copy_(wave * (2 / tensor[0].numel()) ** 0.5)
+        else:
+            tensor.copy_(wave / 2 + (1 if name.endswith(("running_var", "weight")) else 0))
+    images = torch.arange(3 * prod(sides)).double().mul(0.3).cos().view(1, 3, *sides)
+    with torch.inference_mode():
+        logits = network(images)[0, :3]
+    assert logits.tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def test_fcn8s_adds_the_three_predictions() -> None:

@@ -16,18 +16,21 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
 from hw1.core.errors import EnvironmentFault
+from hw1.core.preprocessing import Framing
 from hw1.core.records import Planned, Shard, UInt8
 from hw1.core.spec import TiffReading
 from hw1.models import _torchvision
 from hw1.pipeline import decode
+from hw1.pipeline.crops import crop
 from hw1.pipeline.decode import (
-    crop,
     decode_crops,
     decode_photos,
     decode_rgb,
     open_image,
 )
 from hw1.pipeline.limits import MAX_BYTES, MAX_PIXELS, Reject
+
+SQUARES = [Framing((40, 40)), Framing((16, 16))]
 
 
 def photo(height: int = 24, width: int = 36) -> UInt8:
@@ -466,7 +469,7 @@ def test_crops_of_a_shard_leave_out_what_is_rejected(
         return original(path, plan, reading)
 
     monkeypatch.setattr(decode, "open_image", note)
-    result = decode_crops(shard, tmp_path, [40, 16])
+    result = decode_crops(shard, tmp_path, SQUARES)
     assert result.piece == shard
     assert result.positions == (100, 102, 104)
     assert result.image_ids == ("0.png", "2.png", "4.png")
@@ -486,8 +489,8 @@ def test_a_draft_decodes_large_jpegs_at_a_smaller_scale_and_leaves_the_rest(tmp_
     large = encoded(photos[0], "JPEG", quality=95, exif=turned)
     others = [encoded(photos[1], "JPEG", quality=95), encoded(photos[2], "PNG")]
     shard = folder_of(tmp_path, [large, *others, large[:-900]])
-    result = decode_crops(shard, tmp_path, [40, 16], draft=True)
-    plain = decode_crops(shard, tmp_path, [40, 16])
+    result = decode_crops(shard, tmp_path, SQUARES, draft=True)
+    plain = decode_crops(shard, tmp_path, SQUARES)
     with Image.open(io.BytesIO(large)) as image:
         image.draft(None, (80, 80))
         assert image.size == (100, 80)

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from hw1.core.errors import InputError
-from hw1.pipeline.masks import FOREIGN, read_mask
+from hw1.pipeline.mask_files import read_mask
+from hw1.pipeline.masks import FOREIGN
 from hw1.pipeline.segmentation import encode_mask
 
 CLASSES = np.arange(7, dtype=np.uint8).repeat(2).reshape(2, 7)
@@ -66,6 +67,6 @@ def test_a_damaged_chunk_beside_the_pixels(tmp_path, kind, content):
 
 def test_a_mode_that_says_nothing_of_classes(tmp_path):
     path = tmp_path / "m.png"
-    Image.new("1", (2, 2)).save(path)
-    with pytest.raises(InputError, match="found a PNG of mode 1"):
+    Image.new("LA", (2, 2)).save(path)
+    with pytest.raises(InputError, match="found a PNG of mode LA"):
         read_mask(path)

@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hw1.core.errors import InputError
-from hw1.core.preprocessing import Preprocessing
+from hw1.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from hw1.models import checkpoints as store
 from hw1.models import files, registry
 from hw1.models._torchvision import models
 from hw1.models.backbones import vgg16_features, vgg19_bn_features
 from hw1.models.registry import build
-from hw1.training import augment, grow, initial
+from hw1.training import augment, grow, initial, optimise
+from hw1.training.depthwise import use_small_depthwise
 from hw1.training.device import PendingScalar, has_room_for
 from hw1.training.history import History
 from hw1.training.optimise import Schedule, fit, learning_rate, plan, side
+from hw1.training.recipe import usual_rate
 from hw1.training.winograd import train_fast, use_winograd
 
 
@@ -37,6 +39,20 @@ def samples() -> Tensor:
 
 
 # The schedule
+
+
+def test_a_members_optimiser_and_normalisation_are_its_own() -> None:
+    weight = nn.Parameter(torch.ones(1))
+    lite = tiny.recipe(Path(), member="efficientnet_lite2", init="imagenet.safetensors")
+    made = optimise.optimiser(lite, [weight], [])
+    assert isinstance(made, torch.optim.AdamW)
+    assert (lite.head_lr, lite.weight_decay, lite.warmup) == (4.0, 0.03, 0.1)
+    assert lite.preprocessing == Preprocessing(32, 1.0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert usual_rate("classify", "efficientnet_lite2") == 6e-4
+    vgg = tiny.recipe(Path(), member="vgg16", init="features.safetensors")
+    assert isinstance(optimise.optimiser(vgg, [weight], []), torch.optim.SGD)
+    assert vgg.preprocessing == Preprocessing(32, 1.0, IMAGENET_MEAN, IMAGENET_STD)
+    assert usual_rate("classify", "vgg16") == 0.01
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
@@ -229,6 +245,42 @@ def test_winograd_stands_back() -> None:
     assert torch.equal(layer.eval()(images), expected[1])
 
 
+def small_depthwise(kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(6, 6, kernel, padding=kernel // 2, groups=6, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shape"), [(5, (4, 4)), (5, (1, 3)), (5, (7, 2)), (3, (2, 2)), (3, (5, 5))]
+)
+def test_small_depthwise_convolutions_give_the_same_results(
+    kernel: int, shape: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    plain = small_depthwise(kernel).double()
+    fast = copy.deepcopy(plain)
+    use_small_depthwise(fast)
+    images = [torch.randn(3, 6, *shape).double().requires_grad_()]
+    images.append(images[0].detach().clone().requires_grad_())
+    outputs = [net(x) for net, x in zip((plain, fast), images, strict=True)]
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(outputs[1], outputs[0])
+    torch.testing.assert_close(images[1].grad, images[0].grad)
+    torch.testing.assert_close(fast.weight.grad, plain.weight.grad)
+
+
+def test_other_convolutions_stay_as_they_are() -> None:
+    layers = nn.Sequential(
+        nn.Conv2d(6, 6, 3, padding=1),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6),  # has a bias
+        nn.Conv2d(6, 12, 3, padding=1, groups=6, bias=False),
+        nn.Conv2d(6, 6, 5, padding=1, groups=6, bias=False),
+        nn.Conv2d(6, 6, 5, stride=2, padding=2, groups=6, bias=False),
+    )
+    use_small_depthwise(layers)
+    assert {type(layer) for layer in layers} == {nn.Conv2d}
+
+
 def test_winograd_is_for_frozen_layers_too() -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(80, 8, 3, padding=1)
@@ -331,6 +383,30 @@ def test_torchvisions_weights_for_all_but_the_head(monkeypatch: pytest.MonkeyPat
     }
 
 
+def test_another_heads_weights_for_all_but_the_head(tmp_path: Path) -> None:
+    path = tmp_path / "imagenet.safetensors"
+    theirs = {
+        name: torch.full_like(value, 2).half() if value.is_floating_point() else value
+        for name, value in build("efficientnet_lite2").state_dict().items()
+    }
+    theirs["classifier.weight"] = torch.full((1000, 1280), 2.0)
+    theirs["classifier.bias"] = torch.full((1000,), 2.0)
+    files.write(theirs, path, {})
+    begun = initial.start("efficientnet_lite2", str(path), 32, samples)
+    assert begun.origin == "imagenet.safetensors, all but its head"
+    left = {key for key, value in begun.network.named_parameters() if not (value == 2).all()}
+    assert left == {"classifier.weight", "classifier.bias"}
+    del theirs["bn2.weight"]
+    files.write(theirs, path, {})
+    with pytest.raises(InputError, match=r"fit efficientnet_lite2: it lacks bn2\.weight"):
+        initial.start("efficientnet_lite2", str(path), 32, samples)
+
+
+def test_torchvision_has_no_efficientnet_lite2() -> None:
+    with pytest.raises(InputError, match=r"torchvision has no efficientnet_lite2.*--init FILE"):
+        initial.start("efficientnet_lite2", "imagenet", 32, samples)
+
+
 def test_torchvisions_vgg19_bn_is_older_than_counters(monkeypatch: pytest.MonkeyPatch) -> None:
     state = vgg19_bn_features().state_dict()
     theirs = {
@@ -363,6 +439,7 @@ def test_fcn8s_begins_with_its_coarsest_prediction_alone() -> None:
         ("fcn8s", {"to_pool3.0.weight", "to_pool3.7.bias"}),
         ("resnet152", {"conv1.weight", "layer1.2.conv3.weight"}),
         ("densenet169", {"features.conv0.weight", "features.transition1.conv.weight"}),
+        ("efficientnet_lite2", {"conv_stem.weight", "blocks.1.2.bn3.bias"}),
     ],
 )
 def test_freezing_two_blocks(member: str, frozen: set[str]) -> None:

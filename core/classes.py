@@ -1,0 +1,239 @@
+"""The classes that a checkpoint tells apart: names in order, and for masks their colours.
+
+They belong to the checkpoint (its metadata carry them as JSON): the networks' last layers, the
+columns of scores, masks and all that is counted follow from them. A checkpoint without them has
+the reference's: 50 for a classifier, 7 kinds of land cover for a segmenter.
+"""
+
+import csv
+import io
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+from .records import TaskKind
+
+RGB = tuple[int, int, int]
+
+MOST = 100_000
+"""More classes than this are a mistake: a file of names that is something else."""
+
+MOST_IN_MASKS = 255
+"""A mask has a byte a pixel, and 255 in it stands for a pixel without a class."""
+
+_SHOWN = 80  # characters of what makes no sense
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """At least two classes: names, all different; each one's colour, all different, or None.
+
+    ``unlabelled`` is the index of the class of pixels that nobody labelled, left out of means.
+    Raises InputError for what isn't so.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[RGB, ...] | None = None
+    unlabelled: int | None = None
+
+    def __post_init__(self) -> None:
+        if fault := self._fault():
+            raise InputError(f"classes: {fault}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to_json(self) -> str:
+        """One line of JSON, as metadata hold it: names, and what else there is."""
+        fields: dict[str, Any] = {"names": self.names}
+        if self.colours is not None:
+            fields["colours"] = self.colours
+        if self.unlabelled is not None:
+            fields["unlabelled"] = self.unlabelled
+        return json.dumps(fields, ensure_ascii=False)
+
+    def to_csv(self) -> str:
+        """A table for people and programs: ``index,name``, with colours ``index,name,r,g,b``."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["index", "name", *(["r", "g", "b"] if self.colours else [])])
+        for index, name in enumerate(self.names):
+            writer.writerow([index, name, *(self.colours[index] if self.colours else [])])
+        return text.getvalue()
+
+    def coloured(self) -> "Classes":
+        """The same classes with colours: their own, or those of PASCAL VOC's colour map."""
+        if self.colours is not None:
+            return self
+        return Classes(self.names, colour_map(len(self)), self.unlabelled)
+
+    def difference(self, other: "Classes") -> str | None:
+        """In what another's classes differ from these, a phrase; None where they are equal."""
+        if len(self) != len(other):
+            return f"{len(self)} classes, and {len(other)}"
+        for index, pair in enumerate(zip(self.names, other.names, strict=True)):
+            if pair[0] != pair[1]:
+                return f"class {index} is {pair[0]!r}, and {pair[1]!r}"
+        if self.unlabelled != other.unlabelled:
+            return f"unlabelled is class {self.unlabelled}, and {other.unlabelled}"
+        return None if self.colours == other.colours else "the colours of the classes"
+
+    def _fault(self) -> str | None:  # noqa: PLR0911  (a line a rule)
+        names, colours, unlabelled = self.names, self.colours, self.unlabelled
+        if not 2 <= len(names) <= MOST:
+            return f"expected 2 to {MOST:,}, found {len(names)}"
+        if bad := [name for name in names if not name.strip() or not name.isprintable()]:
+            return f"expected names of printable characters, found {bad[0]!r}"
+        if len(set(names)) < len(names):
+            twice = next(name for index, name in enumerate(names) if name in names[:index])
+            return f"{twice!r} is there twice"
+        if unlabelled is not None and (
+            not isinstance(unlabelled, int) or not 0 <= unlabelled < len(names)
+        ):
+            return f"unlabelled is {unlabelled!r}, expected an index from 0 to {len(names) - 1}"
+        if colours is None:
+            return None
+        if len(colours) != len(names):
+            return f"{len(names)} names but {len(colours)} colours"
+        for name, colour in zip(names, colours, strict=True):
+            if not all(type(level) is int and 0 <= level <= 255 for level in colour):
+                return f"the colour of {name} is {colour}, expected three numbers from 0 to 255"
+        if len(set(colours)) < len(colours):
+            twice = next(n for i, n in enumerate(names) if colours[i] in colours[:i])
+            return f"the colour of {twice} is another class's too"
+        return None
+
+
+_CLASSIFIER_NAMES = """
+    bicycle chair camel rabbit lamp clock forest fox porcupine bed baby dinosaur skyscraper
+    willow_tree apple raccoon skunk kangaroo oak_tree worm beetle wardrobe possum pine_tree house
+    wolf rose bee dolphin woman mushroom television bus mouse castle boy lizard sweet_pepper
+    mountain palm_tree couch girl cup crab elephant lion streetcar otter shrew sunflower
+"""
+
+REFERENCE_CLASSIFIER = Classes(tuple(_CLASSIFIER_NAMES.split()))
+"""The 50 classes of the reference's classifiers."""
+
+REFERENCE_SEGMENTER = Classes(
+    ("urban", "agriculture", "rangeland", "forest", "water", "barren", "unknown"),
+    (
+        (0, 255, 255),
+        (255, 255, 0),
+        (255, 0, 255),
+        (0, 255, 0),
+        (0, 0, 255),
+        (255, 255, 255),
+        (0, 0, 0),
+    ),
+    unlabelled=6,
+)
+"""The seven kinds of land cover of the reference's segmenters, with DeepGlobe's colours."""
+
+
+def reference_classes(task: TaskKind) -> Classes:
+    """What a checkpoint without classes in its metadata has."""
+    return REFERENCE_CLASSIFIER if task == "classify" else REFERENCE_SEGMENTER
+
+
+def numbered(count: int, task: TaskKind) -> Classes:
+    """Classes of which only the number is known: the reference's, where it has as many."""
+    reference = reference_classes(task)
+    if count == len(reference):
+        return reference
+    if count > MOST:
+        raise InputError(f"classes: {count:,}, expected at most {MOST:,}")
+    return Classes(tuple(map(str, range(count))))
+
+
+def classes_from_json(text: str | None, task: TaskKind) -> Classes:
+    """The classes in a checkpoint's metadata; of None the reference's.
+
+    Older checkpoints hold the number of classes alone. Raises InputError.
+    """
+    if not text:
+        return reference_classes(task)
+    try:
+        fields = json.loads(text)
+        if isinstance(fields, int):
+            return numbered(fields, task)
+        colours = fields.get("colours")
+        return Classes(
+            tuple(map(_name, fields["names"])),
+            None if colours is None else tuple(map(_rgb, colours)),
+            fields.get("unlabelled"),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(f"classes {text[:_SHOWN]!r}: expected JSON with names") from error
+
+
+def read_classes(path: Path) -> Classes:
+    """The classes that a file lists, in order.
+
+    ``.txt``: a name a line. ``.csv``: columns name, perhaps index (or id) and r, g, b, named in
+    its first line. ``.toml``: names, and perhaps colours and unlabelled. Raises InputError.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+        if path.suffix.lower() == ".csv":
+            return _from_table(list(csv.reader(io.StringIO(text))))
+        if path.suffix.lower() == ".toml":
+            return classes_from_json(json.dumps(tomllib.loads(text)), "classify")
+        return Classes(tuple(line.strip() for line in text.splitlines() if line.strip()))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}: expected a file of class names") from error
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path}: expected a text file of class names: {error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def colour_map(count: int) -> tuple[RGB, ...]:
+    """PASCAL VOC's colour map: up to 256 different colours, the first black.
+
+    The bits of an index, three at a time, are those of red, green and blue from the highest down.
+    """
+    return tuple(
+        tuple(  # type: ignore[misc]
+            sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
+            for channel in range(3)
+        )
+        for index in range(count)
+    )
+
+
+def _from_table(rows: Sequence[Sequence[str]]) -> Classes:
+    rows = [row for row in rows if row]
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    if "name" not in header:
+        raise InputError(f"expected columns name or name,r,g,b in the first line, found {header}")
+    table = [dict(zip(header, row, strict=False)) for row in rows[1:]]
+    for key in ("index", "id"):
+        if key in header and [row.get(key, "").strip() for row in table] != [
+            str(index) for index in range(len(table))
+        ]:
+            raise InputError(f"expected {key} to be 0, 1, 2, … in order")
+    try:
+        names = tuple(row["name"].strip() for row in table)
+        colours = (
+            tuple(_rgb([int(row[channel]) for channel in "rgb"]) for row in table)
+            if {"r", "g", "b"} <= set(header)
+            else None
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError("a line lacks its name, or r, g, b from 0 to 255") from error
+    return Classes(names, colours)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a name is text, not {value!r}")
+    return value
+
+
+def _rgb(values: Sequence[Any]) -> RGB:
+    red, green, blue = values
+    return red, green, blue

@@ -1,0 +1,49 @@
+"""What happens in a job, for its log and for whoever watches: events of the logger ``hw1.job``.
+
+Nothing is printed where no handler listens. ``jobs.log`` writes them into the job folder.
+"""
+
+import logging
+from typing import Literal
+
+LOGGER = logging.getLogger("hw1.job")
+LOGGER.addHandler(logging.NullHandler())
+
+Kind = Literal[
+    "begin",
+    "resume",
+    "profile",
+    "shard",
+    "rejected",
+    "retry",
+    "suspect",
+    "verdict",
+    "worker",
+    "machine",
+    "damage",
+    "folder",
+    "waiting",
+    "refused",
+    "interrupted",
+    "failed",
+    "done",
+]
+
+
+def report(
+    level: int,
+    kind: Kind,
+    text: str,
+    *,
+    shard: int | None = None,
+    image: str | None = None,
+    node: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """Log an event; ``level`` is one of logging's, what isn't known is left out.
+
+    ``image`` is an image_id, ``node`` a machine's name, ``reason`` a word to search for.
+    """
+    known = {"shard": shard, "image": image, "node": node, "reason": reason}
+    fields = {name: value for name, value in known.items() if value is not None}
+    LOGGER.log(level, "%s", text, extra={"event": kind, "fields": fields})

@@ -1,0 +1,98 @@
+"""An ONNX file's network made ready to predict, by onnxruntime: one way each time."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core.errors import InputError
+from ..core.numerics import Profile
+from ..core.preprocessing import Preprocessing, normalise
+from ..core.records import UInt8
+from . import onnx_file
+from .architectures import ONNX, require_library
+from .onnx_file import KINDS, OnnxFile
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OnnxReady:
+    """A session: uint8 images in, float32 logits out, as `inference.Ready` does it."""
+
+    session: Any
+    file: OnnxFile
+    path: Path
+    preprocessing: Preprocessing
+    device: "torch.device"
+
+    def __call__(self, images: UInt8) -> "Tensor":
+        """Logits (N, classes), float32, of uint8 (N, H, W, 3) RGB images."""
+        import torch
+
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+        return self.logits(normalise(pixels, self.preprocessing))
+
+    def logits(self, inputs: "Tensor") -> "Tensor":
+        """Logits, float32, of normalised float32 (N, 3, H, W) inputs.
+
+        A model of a fixed batch gets so many at a time, the last ones filled up with blanks.
+        """
+        import torch
+
+        images = inputs.permute(0, 2, 3, 1) if self.file.channels_last else inputs
+        values = np.ascontiguousarray(images.numpy().astype(KINDS[self.file.image.kind]))
+        count = len(values)
+        batch = self.file.batch or count
+        blanks = -count % batch
+        if blanks:
+            values = np.concatenate([values, np.zeros((blanks, *values.shape[1:]), values.dtype)])
+        outputs = [self._run(values[at : at + batch]) for at in range(0, len(values), batch)]
+        return torch.from_numpy(np.concatenate(outputs)[:count].astype(np.float32))
+
+    def _run(self, values: Any) -> Any:
+        try:
+            return self.session.run([self.file.logits.name], {self.file.image.name: values})[0]
+        except Exception as error:  # its own kinds derive from Exception alone
+            raise InputError(f"{self.path}: onnxruntime: {_first_line(error)}") from error
+
+
+def prepare(path: Path, digest: str, preprocessing: Preprocessing, profile: Profile) -> OnnxReady:
+    """Load an ONNX file under a numerics profile: its threads, on the CPU, in its own precision.
+
+    Raises InputError where it has changed since it was planned, or can't be loaded.
+    """
+    import torch
+
+    require_library(ONNX)
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    found = onnx_file.read(path)
+    if found.digest != digest:
+        raise InputError(
+            f"{path} has changed: its SHA-256 was {digest[:12]}…, now {found.digest[:12]}…"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = profile.threads or 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    if profile.threads:
+        torch.set_num_threads(profile.threads)
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its own kinds derive from Exception alone
+        raise InputError(f"{path}: onnxruntime: {_first_line(error)}") from error
+    return OnnxReady(session, found, path, preprocessing, torch.device("cpu"))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
