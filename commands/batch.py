@@ -94,6 +94,15 @@ _COMMON: list[Decorator] = [
         "--overwrite", is_flag=True, help="Discard the earlier job of this output, and begin again."
     ),
     click.option(
+        "--update",
+        is_flag=True,
+        help="Score what is new or changed in IN since, and drop what is gone.",
+    ),
+    click.option(
+        "--keep-gone", is_flag=True, help="Keep the results of images that are gone from IN."
+    ),
+    click.option("--retry-rejected", is_flag=True, help="Score rejected images again."),
+    click.option(
         "--check",
         is_flag=True,
         help="Read again all that was written before, whatever its size and time.",

@@ -33,7 +33,7 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
         lines += [
             f"  rejected: {reasons}",
             f"  which and why: {summary.job / 'rejected.csv'}; repair them and give the same "
-            "command with --overwrite",
+            "command with --update, or --retry-rejected where they were not at fault",
         ]
     click.echo(printable("\n".join(lines)))
 
@@ -83,5 +83,8 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "reasons": dict(summary.reasons),
         "ignored": summary.ignored,
         "resumed": summary.resumed,
+        "new": summary.new,
+        "changed": summary.changed,
+        "gone": summary.gone,
         "seconds": round(summary.seconds, 3),
     }

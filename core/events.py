@@ -22,6 +22,7 @@ Kind = Literal[
     "machine",
     "damage",
     "folder",
+    "update",
     "waiting",
     "refused",
     "interrupted",

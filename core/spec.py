@@ -47,6 +47,9 @@ class JobSpec:
     timeout: float | None = None
     overwrite: bool = False
     check: bool = False
+    update: bool = False
+    keep_gone: bool = False
+    retry_rejected: bool = False
     max_rejected: str | None = None
     rejected_ok: bool = False
     accept_gone: bool = False

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from msgspec import UNSET
 
 from ..core.errors import EnvironmentFault, InputError, Refused
 from ..core.records import Rejection
-from .account import ShardAccount, account, rejected_csv
+from .account import ShardAccount, rejected_csv
 from .folder import JobFolder, output_path
+from .generations import read_plans
+from .merged import whole
 from .output import recorded_output
-from .plan import read_plan
 from .record import JobRecord
 
 
@@ -90,15 +94,24 @@ def view(path: Path) -> JobView:
             state = "running" if folder.is_running() else "killed"
         except EnvironmentFault as fault:
             state, error = "unknown", str(fault)
+    committed = sum(entry.images for entry in entries)
+    rejected = record.counts.rejected
     return JobView(
         path=path,
         state=state,
         planned=record.counts.planned,
-        done=sum(entry.images for entry in entries),
-        rejected=sum(entry.rejected for entry in entries),
+        done=max(0, record.counts.planned - (_all_images(record) - committed)),
+        rejected=sum(entry.rejected for entry in entries) if rejected is UNSET else rejected,
         record=record,
         error=error,
     )
+
+
+def _all_images(record: JobRecord) -> int:
+    """The images of all generations' plans: what an update scores again counts twice."""
+    if not record.generations:
+        return record.counts.planned
+    return record.generations[-1].before + record.generations[-1].images
 
 
 def verify(path: Path) -> list[str]:
@@ -115,17 +128,22 @@ def verify(path: Path) -> list[str]:
     problems: list[str] = []
     rejections: list[Rejection] = []
 
-    def accounted() -> Iterator[ShardAccount]:
-        for shard in account(folder.path, folder.committed(), plan):
+    def noted(shards: Iterator[ShardAccount]) -> Iterator[ShardAccount]:
+        for shard in shards:
             rejections.extend(shard.rejections)
             yield shard
 
     try:
-        plan = read_plan(path, record.identity["plan"])
-        shards = accounted()
-        problems.extend(recorded_output(folder).faults(folder, shards, plan))
-        for _ in shards:  # those that a check which stopped early has left
-            pass
+        plans = read_plans(path, record)
+        with (
+            TemporaryDirectory(prefix="hw1-") as scratch,
+            whole(folder, plans, folder.committed(), Path(scratch)) as result,
+        ):
+            shards = noted(result.shards)
+            output = recorded_output(folder)
+            problems.extend(output.faults(result.folder, shards, result.plan))
+            for _ in shards:  # those that a check which stopped early has left
+                pass
         problems.extend(_check_rejected(folder, rejections))
     except (EnvironmentFault, InputError) as error:
         problems.append(str(error))

@@ -74,6 +74,8 @@ class Summary:
     """What became of a job.
 
     ``resumed`` is the number of images that were done before this run, ``seconds`` its length.
+    ``new``, ``changed`` and ``gone`` count what IN has that the result has not, where it could be
+    ``compared``.
     """
 
     task: TaskKind
@@ -85,8 +87,13 @@ class Summary:
     rejected: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     resumed: int = 0
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+    compared: bool = True
     seconds: float = 0.0
 
     def exit_code(self, *, rejected_ok: bool) -> int:
-        """0: all scored, or some rejected and that is fine; 3: some rejected."""
-        return 3 if self.rejected and not rejected_ok else 0
+        """0: all scored, or some rejected and that is fine; 3: IN isn't as the result says."""
+        differs = self.new or self.changed or self.gone or not self.compared
+        return 3 if differs or (self.rejected and not rejected_ok) else 0

@@ -4,14 +4,14 @@ import hashlib
 import os
 import posixpath
 import stat
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from ..core.durable import make_folder, storage, write_bytes
-from ..core.errors import InputError, Refused
+from ..core.errors import EnvironmentFault, InputError, Refused
 from ..core.records import Committed, Planned
 from ..core.spec import SegmentSpec
 from ..core.text import shown
@@ -31,7 +31,7 @@ from ..pipeline.rows import read_rows
 from ..pipeline.walk import OVERLAY_MARK
 from .account import ShardAccount
 from .folder import JobFolder
-from .plan import read_plan
+from .generations import read_plans
 
 LONGEST_NAME = 255
 """Bytes of a file's name: Linux has no file system that allows more."""
@@ -152,6 +152,23 @@ class MaskFolder:
         for _ in shards:
             pass
 
+    def drop(self, rows: Iterator[list[str]], scored: Iterable[str]) -> None:
+        """Remove the masks of these rows, each after its overlay, and folders that this empties."""
+        digests: dict[str, set[str]] = {}
+        for image_id, digest in rows:
+            digests.setdefault(self._mask_name(image_id), set()).add(digest)
+        if digests:
+            for image_id in scored:
+                digests.pop(self._mask_name(image_id), None)
+        for name, written in digests.items():
+            mask = self.masks / name
+            if not any(_as_written(mask, digest, None, check=True) for digest in written):
+                continue
+            for root in reversed(self.paths):
+                with storage(root / name), suppress(NotADirectoryError):
+                    (root / name).unlink(missing_ok=True)
+                    _remove_empty((root / name).parent, root)
+
     def faults(
         self, folder: JobFolder, shards: Iterator[ShardAccount], plan: Sequence[Planned]
     ) -> Iterator[str]:
@@ -237,9 +254,13 @@ def _image_ids(folder: JobFolder) -> list[str]:
     intact = [e.shard for e in committed if part_digest(folder.path, e.shard) == e.digest]
     rejected = {r.image_id for shard in intact for r in read_rejections(folder.path, shard)}
     try:
-        names = [image.image_id for image in read_plan(folder.path)]
+        record = folder.read()
+        plans = read_plans(folder.path, record)
+        names = [image.image_id for image in plans.current]
+        if record.state != "done":  # nor are those removed yet that an update drops
+            return [*names, *set().union(*plans.stale).difference(names)]
         return [name for name in names if name not in rejected]
-    except InputError:
+    except (InputError, EnvironmentFault):
         return [row[0] for shard in intact for row in read_rows(part_path(folder.path, shard))]
 
 

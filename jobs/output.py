@@ -1,6 +1,6 @@
 """What a job writes besides its folder: a table, or a folder of masks."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +39,12 @@ class Output(Protocol):
 
     def finish(self, folder: JobFolder, shards: Iterator[ShardAccount]) -> None:
         """Write the result from the shards' parts; consumes all of them."""
+
+    def drop(self, rows: Iterator[list[str]], scored: Iterable[str]) -> None:
+        """Remove what was written for rows that the result has no more, once.
+
+        Not the files of images that are ``scored``, and none that anyone has changed since.
+        """
 
     def faults(
         self, folder: JobFolder, shards: Iterator[ShardAccount], plan: Sequence[Planned]

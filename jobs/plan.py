@@ -23,15 +23,15 @@ LONG: Final = 100_000
 def write_plan(images: Iterable[Planned], path: Path) -> str:
     """Write a plan, a JSON object a line, sorted by the bytes of image_id; return its SHA-256.
 
-    ``path`` is FOLDER/plan.jsonl; a plan of more than LONG images is FOLDER/plan.jsonl.gz
+    ``path`` is FOLDER/plan.jsonl, say; a plan of more than LONG images is FOLDER/plan.jsonl.gz
     instead. The digest, in hexadecimal, is of the lines, uncompressed. The file is durable, and
-    whole or not there. Names that are not UTF-8 are written as JSON's escapes of their
-    surrogates, so that the file is ASCII. Raises EnvironmentFault where it cannot be written.
+    whole or not there. Names that are not UTF-8 are written as JSON's escapes of their surrogates,
+    so that the file is ASCII. Raises EnvironmentFault where it cannot be written.
     """
     ordered = sorted(images, key=lambda planned: os.fsencode(planned.image_id))
     compressed = len(ordered) > LONG
-    final = path.with_name(COMPRESSED_PLAN if compressed else PLAN)
-    other = path.with_name(PLAN if compressed else COMPRESSED_PLAN)
+    gzipped = path.with_name(f"{path.name}.gz")
+    final, other = (gzipped, path) if compressed else (path, gzipped)
     temporary = final.with_name(f".{final.name}.new")
     digest = hashlib.sha256()
     try:
@@ -67,24 +67,24 @@ def _blocks(images: Iterable[Planned], size: int = 2**20) -> Iterator[bytes]:
     yield "".join(lines).encode("ascii")
 
 
-def read_plan(folder: Path, digest: str | None = None) -> list[Planned]:
+def read_plan(folder: Path, digest: str | None = None, name: str = PLAN) -> list[Planned]:
     """Read the plan that write_plan left in a job's folder, and check its digest if it is given.
 
     Takes about 250 bytes of memory an image. Raises InputError where there is no plan, or it is
     not what was written, and EnvironmentFault where it cannot be read.
     """
-    path = folder / PLAN
+    path = folder / name
     if not path.exists():
-        path = folder / COMPRESSED_PLAN
+        path = folder / f"{name}.gz"
     images: list[Planned] = []
     sha256 = hashlib.sha256()
     try:
-        with gzip.open(path) if path.name == COMPRESSED_PLAN else path.open("rb") as file:
+        with gzip.open(path) if path.name != name else path.open("rb") as file:
             for line in file:
                 sha256.update(line)
                 images.append(_planned(line))
     except FileNotFoundError as error:
-        raise InputError(f"no plan in {folder}: neither {PLAN} nor {COMPRESSED_PLAN}") from error
+        raise InputError(f"no plan in {folder}: neither {name} nor {name}.gz") from error
     except (ValueError, KeyError, TypeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         at = len(images) + 1
         raise InputError(

@@ -50,6 +50,18 @@ class _SegmentIdentity(_Identity, frozen=True, kw_only=True):
     overlay: str | None = None
 
 
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """What an update added. The digests, SHA-256, are of plan-1.jsonl (uncompressed), gone-1.jsonl.
+
+    ``gone`` is "" where there is no such file. ``before`` counts the images of all earlier plans.
+    """
+
+    plan: str
+    images: Count
+    before: Count
+    gone: str = ""
+
+
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What job.json holds. Times are UTC, in ISO 8601; paths are absolute.
 
@@ -72,6 +84,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     identity: dict[str, Any] = msgspec.field(name="decides")
     updated: str
     error: str | None = None
+    generations: list[Generation] = []
     written: list[tuple[int, int]] = []
     """Size and time of change, in ns, of the result's files when the job was done."""
 

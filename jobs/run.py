@@ -4,7 +4,7 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,23 +18,26 @@ from ..core.durable import write_bytes
 from ..core.errors import EnvironmentFault, InputError, Refused, TooManyRejected
 from ..core.events import report
 from ..core.numerics import Profile
-from ..core.records import Committed, Planned, Rejection
-from ..core.text import some
+from ..core.records import Committed, Rejection
 from ..execution.engines import Engine, start
 from ..pipeline.find import Found, find
-from ..pipeline.parts import Stamp, part_digest, read_rejections, stamp
-from .account import ShardAccount, account, rejected_csv
+from ..pipeline.parts import Stamp, read_rejections, stamp
+from .account import ShardAccount, rejected_csv
+from .changes import Changes, compare
 from .folder import JobFolder, job_path, now
+from .generations import Plans, read_plans
 from .identity import absolute, fingerprint, identity_of, refuse_difference, refuse_other
 from .job import Job, Summary, engine_options
 from .log import logged
+from .merged import stale_rows, whole
 from .output import earlier_files, recorded_output
-from .plan import PLAN, read_plan, shards, write_plan
+from .plan import PLAN, write_plan
 from .profile import choose_profile, recorded_profile
 from .progress import Progress
 from .record import VERSION, Counts, JobRecord, State
 from .storm import Storm
 from .table import Table
+from .update import intact, refuse_unplanned, rejected_now, report_changes, update
 
 CLASSES = "classes.csv"  # in the job folder: what a label, or a colour, stands for
 
@@ -87,7 +90,8 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
             record = _freeze(job, folder, found, profile)
             text = f"begun by hw1 {__version__}: {len(found.images)} images planned"
             report(logging.INFO, "begin", text, node=platform.node())
-            return _run(job, folder, found.images, record, {}, engine, progress)
+            plans = read_plans(folder.path, record)
+            return _run(job, folder, plans, record, {}, engine, progress)
 
 
 def _start_finding(job: Job, folder: JobFolder) -> "Future[Found]":
@@ -157,99 +161,107 @@ def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> JobR
 def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     """A job that was begun: the same, or refused; then what its ledger lacks."""
     with folder.lock(), logged(folder.path):
-        before = folder.read().identity
-        recorded = recorded_profile(before)
-        refuse_other(job, before)
-        plan = read_plan(folder.path, before["plan"])
-        done = _intact(job, folder)
-        finished = sum(entry.images for entry in done.values())
-        text = f"resumed by hw1 {__version__}: {finished} of {len(plan)} images are done"
+        record = folder.read()
+        recorded = recorded_profile(record.identity)
+        refuse_other(job, record.identity)
+        plans = read_plans(folder.path, record)
+        found = _found_again(job, folder)
+        changes = compare(plans, found.images) if found else Changes()
+        report_changes(job, changes)
+        if found and (job.spec.update or job.spec.retry_rejected):
+            record, plans = update(job, folder, record, plans, found, changes)
+            changes = Changes(times=changes.times) if job.spec.update else changes
+        done = intact(job, folder, plans)
+        finished = len(plans.current) - plans.left(done)
+        text = f"resumed by hw1 {__version__}: {finished} of {len(plans.current)} images are done"
         report(logging.INFO, "resume", text, node=platform.node())
-        _refuse_too_many(job, folder, sum(entry.rejected for entry in done.values()), len(plan))
-        if finished == len(plan):
-            return _finish(job, folder, plan, done, resumed=len(plan))
-        # A GPU that has come since must not be chosen by itself.
-        on_cpu = recorded.device == "cpu"
-        options = engine_options(job.spec)
-        with start(replace(options, device="cpu") if on_cpu else options) as engine:
-            profile = numerics.identity(choose_profile(job, engine, recorded))
-            refuse_difference(
-                job,
-                {**before, "profile": numerics.identity(recorded)},
-                {**before, "profile": profile},
-            )
-            record = folder.update(state="running", error=None, host=platform.node())
-            return _run(job, folder, plan, record, done, engine, progress)
+        _refuse_too_many(job, folder, plans, done)
+        if finished == len(plans.current):
+            summary = _finish(job, folder, plans, done, resumed=finished)
+        else:
+            summary = _run_rest(job, folder, plans, record, recorded, done, changes, progress)
+        summary.new, summary.changed = len(changes.new), len(changes.changed)
+        summary.gone = 0 if job.spec.keep_gone else len(changes.gone)
+        summary.compared = found is not None or job.spec.source == "@-"
+        return summary
 
 
-def _intact(job: Job, folder: JobFolder) -> dict[int, Committed]:
-    """The ledger's shards whose parts and files are as written; the others are done again."""
-    done: dict[int, Committed] = {}
-    parts, files = 0, list[Path]()
-    for shard, entry in folder.committed().items():
-        if part_digest(folder.path, shard) != entry.digest:
-            parts += 1
-            continue
-        bad = job.output.damaged(folder, entry, (), check=job.spec.check)
-        files += bad
-        if not bad:
-            done[shard] = entry
-    if parts:
-        report(
-            logging.WARNING,
-            "damage",
-            f"{parts} of the job's parts were not as written: their images are scored again",
+def _found_again(job: Job, folder: JobFolder) -> Found | None:
+    """What IN holds now; None where it can't be looked at, or was a list through a pipe."""
+    if job.spec.source == "@-" and not (job.spec.update or job.spec.retry_rejected):
+        return None
+    try:
+        return _start_finding(job, folder).result()
+    except (InputError, EnvironmentFault) as error:
+        refuse_unplanned(error, job)
+        return None
+
+
+def _run_rest(
+    job: Job,
+    folder: JobFolder,
+    plans: Plans,
+    record: JobRecord,
+    recorded: Profile,
+    done: dict[int, Committed],
+    changes: Changes,
+    progress: Progress,
+) -> Summary:
+    """Run what a job that was begun lacks, on a machine like the one that it was begun on."""
+    # A GPU that has come since must not be chosen by itself.
+    on_cpu = recorded.device == "cpu"
+    options = engine_options(job.spec)
+    before = record.identity
+    with start(replace(options, device="cpu") if on_cpu else options) as engine:
+        profile = numerics.identity(choose_profile(job, engine, recorded))
+        refuse_difference(
+            job,
+            {**before, "profile": numerics.identity(recorded)},
+            {**before, "profile": profile},
         )
-    if files:
-        names = some([str(path) for path in files])
-        report(
-            logging.WARNING,
-            "damage",
-            f"{len(files)} masks or overlays were not as written: made again ({names})",
-        )
-    return done
+        record = folder.update(state="running", error=None, host=platform.node())
+        return _run(job, folder, plans, record, done, engine, progress, changes.times)
 
 
 def _run(
     job: Job,
     folder: JobFolder,
-    plan: Sequence[Planned],
+    plans: Plans,
     record: JobRecord,
     done: dict[int, Committed],
     engine: Engine,
     progress: Progress,
+    times: Mapping[str, int] | None = None,
 ) -> Summary:
     """Run the shards that are not done, each entered in the ledger when it's durable."""
     profile = recorded_profile(record.identity)
     decisive = numerics.identity(profile)
     report(logging.INFO, "profile", ", ".join(f"{k} {v}" for k, v in decisive.items()))
     work = job.work(Path(record.root), folder.path, profile)
-    cut = shards(plan, record.shard_size, profile.batch_size)
-    pending = (shard for shard in cut if shard.id not in done)
-    before = sum(entry.images for entry in done.values())
-    rejected = sum(entry.rejected for entry in done.values())
+    pending = (shard for shard in plans.shards(times or {}) if shard.id not in done)
+    planned = len(plans.current)
+    before = planned - plans.left(done)
 
-    storm = Storm(folder.path, work.root, plan)
+    storm = Storm(folder.path, work.root, plans)
 
     def enter(entry: Committed) -> None:
-        nonlocal rejected
         ledger.append(entry)
         done[entry.shard] = entry
-        rejected += entry.rejected
         meter.advance(entry.images, entry.rejected)
         _report_shard(folder, entry)
-        _refuse_too_many(job, folder, rejected, len(plan))
+        if job.spec.max_rejected is not None and entry.rejected:
+            _refuse_too_many(job, folder, plans, done)
 
     def commit(entry: Committed) -> None:
         if job.spec.accept_gone or storm.admits(entry):
             enter(entry)
 
-    with _recorded(folder), folder.ledger() as ledger, progress.meter(len(plan), before) as meter:
+    with _recorded(folder), folder.ledger() as ledger, progress.meter(planned, before) as meter:
         job.output.prepare()
         engine.run(work, pending, commit)
         for entry in storm.rest():
             enter(entry)
-    return _finish(job, folder, plan, done, resumed=before)
+    return _finish(job, folder, plans, done, resumed=before)
 
 
 def _report_shard(folder: JobFolder, entry: Committed) -> None:
@@ -279,8 +291,13 @@ def _recorded(folder: JobFolder) -> Iterator[None]:
         raise
 
 
-def _refuse_too_many(job: Job, folder: JobFolder, rejected: int, planned: int) -> None:
-    allowed = _allowed(job.spec.max_rejected, planned)
+def _refuse_too_many(
+    job: Job, folder: JobFolder, plans: Plans, done: Mapping[int, Committed]
+) -> None:
+    if job.spec.max_rejected is None:
+        return
+    rejected = sum(len(rejected_now(folder.path, plans, entry)) for entry in done.values())
+    allowed = _allowed(job.spec.max_rejected, len(plans.current))
     if rejected > allowed:
         raise TooManyRejected(
             f"{rejected} images are rejected, --max-rejected {job.spec.max_rejected} allows "
@@ -289,28 +306,26 @@ def _refuse_too_many(job: Job, folder: JobFolder, rejected: int, planned: int) -
         )
 
 
-def _allowed(limit: str | None, planned: int) -> float:
+def _allowed(limit: str, planned: int) -> float:
     """How many images may be rejected: a number, or a percentage of the planned ones."""
-    if limit is None:
-        return planned
     return float(limit[:-1]) * planned / 100 if limit.endswith("%") else float(limit)
 
 
 def _finish(
     job: Job,
     folder: JobFolder,
-    plan: Sequence[Planned],
+    plans: Plans,
     done: Mapping[int, Committed],
     resumed: int,
 ) -> Summary:
     """Merge the parts, check that planned = scored + rejected, and say that it is done."""
     record = folder.read()
-    ignored = record.counts.ignored
-    summary = Summary(job.task, job.spec.output, folder.path, len(plan), ignored, resumed=resumed)
+    planned, ignored = len(plans.current), record.counts.ignored
+    summary = Summary(job.task, job.spec.output, folder.path, planned, ignored, resumed=resumed)
     rejections: list[Rejection] = []
 
-    def tallied() -> Iterator[ShardAccount]:
-        for shard in account(folder.path, done, plan):
+    def tallied(shards: Iterator[ShardAccount]) -> Iterator[ShardAccount]:
+        for shard in shards:
             summary.scored += len(shard.rows)
             summary.rejected += len(shard.rejections)
             summary.reasons.update(rejection.reason for rejection in shard.rejections)
@@ -319,15 +334,18 @@ def _finish(
 
     with _recorded(folder):
         if record.state == "done":
-            _report_damage(job, folder, record, account(folder.path, done, plan), plan)
-        if record.state == "done" and record.written == _stamps(job) and not job.spec.check:
-            for _ in tallied():
-                pass
-        else:
-            job.output.finish(folder, tallied())
+            _report_damage(job, folder, record, plans, done)
+        with whole(folder, plans, done, folder.path) as result:
+            if record.state == "done" and record.written == _stamps(job) and not job.spec.check:
+                for _ in tallied(result.shards):
+                    pass
+            else:
+                job.output.finish(result.folder, tallied(result.shards))
+        if record.state != "done":
+            job.output.drop(stale_rows(folder.path, plans, done), plans.scored(rejections))
         write_bytes(folder.rejected_path, [rejected_csv(rejections)])
         counts = Counts(
-            planned=len(plan),
+            planned=planned,
             ignored=ignored,
             scored=summary.scored,
             rejected=summary.rejected,
@@ -348,10 +366,13 @@ def _report_damage(
     job: Job,
     folder: JobFolder,
     record: JobRecord,
-    shards: Iterator[ShardAccount],
-    plan: Sequence[Planned],
+    plans: Plans,
+    done: Mapping[int, Committed],
 ) -> None:
     """Say where the result of a job that was done isn't as it was written."""
     suspect = record.written != _stamps(job) or job.spec.check
-    if suspect and isinstance(job.output, Table) and any(job.output.faults(folder, shards, plan)):
-        report(logging.WARNING, "damage", f"{job.spec.output} was not as written: made again")
+    if not suspect or not isinstance(job.output, Table):
+        return
+    with whole(folder, plans, done, folder.path) as result:
+        if any(job.output.faults(result.folder, result.shards, result.plan)):
+            report(logging.WARNING, "damage", f"{job.spec.output} was not as written: made again")

@@ -14,6 +14,7 @@ from ..core.records import Committed, Planned, Rejection
 from ..core.text import shown
 from ..pipeline.parts import read_rejections
 from ..pipeline.source import neighbours_are_read
+from .generations import Plans
 
 MANY = 10
 """Images that were lost with their folders, that stop a job."""
@@ -22,10 +23,10 @@ MANY = 10
 class Storm:
     """Decides which shards may be entered in the ledger of the job in folder ``job``."""
 
-    def __init__(self, job: Path, root: Path, plan: Sequence[Planned]) -> None:
+    def __init__(self, job: Path, root: Path, plans: Plans) -> None:
         self._job = job
         self._root = root
-        self._plan = plan
+        self._plans = plans
         self._devices: dict[Path, int] = {}
         self._learn(root)
         self._held: list[Committed] = []
@@ -70,7 +71,7 @@ class Storm:
         )
 
     def _images(self, entry: Committed) -> Sequence[Planned]:
-        return self._plan[entry.first : entry.first + entry.images]
+        return self._plans.images(entry)
 
     def _is_there(self, entry: Committed) -> bool:
         return any(
@@ -85,7 +86,7 @@ class Storm:
             return ""
         path = self._root / rejection.image_id
         planned = next(i for i in self._images(entry) if i.image_id == rejection.image_id)
-        if planned.size == -1:  # a line of a list: it never was there
+        if planned.size == -1:  # a line of a list: it never was there; or it's stale
             return ""
         if os.access(path, os.R_OK):
             return f"{shown(str(path))} is {rejection.reason} for a worker, though it is here"

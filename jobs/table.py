@@ -1,7 +1,7 @@
 """The output of a job that labels images: OUT, and the file of class probabilities."""
 
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -94,6 +94,9 @@ class Table:
         write_result(self.path, folder.path, parts(), self.columns, self.classes)
         if self.scores is not None:
             write_scores(self.scores, folder.path, entries, self.classes)
+
+    def drop(self, rows: Iterator[list[str]], scored: Iterable[str]) -> None:
+        """Nothing: the table was written without them."""
 
     def faults(
         self, folder: JobFolder, shards: Iterator[ShardAccount], plan: Sequence[Planned]

@@ -251,7 +251,7 @@ def test_a_fault_of_the_storage_ends_with_what_to_do(
     def fails(job: Path, shard: int) -> str:
         raise OSError(errno.EIO, "Input/output error", str(job))
 
-    monkeypatch.setattr("hw1.jobs.run.part_digest", fails)
+    monkeypatch.setattr("hw1.jobs.update.part_digest", fails)
     with pytest.raises(EnvironmentFault, match=r"Input/output error.*same command"):
         run(spec_of(images))
 
@@ -283,3 +283,16 @@ def test_standard_input_is_read_where_an_interrupt_is_seen(
     monkeypatch.setattr("hw1.jobs.run.find", reading)
     with pytest.raises(KeyboardInterrupt):
         run(spec_of(images, source="@-"))
+
+
+@pytest.mark.parametrize("seconds", [3600, -7200])
+def test_a_job_goes_on_where_all_times_have_shifted_alike(images: Path, seconds: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(spec_of(images), at_position(9, interrupt))
+    for path in images.iterdir():
+        shifted = path.stat().st_mtime_ns + seconds * 10**9
+        shifted -= shifted % (2 * 10**9)  # as FAT cuts it
+        os.utime(path, ns=(shifted, shifted))
+    summary = run(spec_of(images))
+    assert (summary.rejected, summary.exit_code(rejected_ok=False)) == (0, 0)
+    assert rows_of(summary.output) == expected()
