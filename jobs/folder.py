@@ -7,7 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,10 @@ from ..core.errors import EnvironmentFault, InputError, Refused
 from ..core.records import Committed, TaskKind
 from .ledger import Ledger, read_ledger
 from .record import JobRecord, decode, encode
+
+DESCRIPTION = "job.json"
+BEGUN = "begun.json"
+"""A copy of job.json as the job was begun, or updated last."""
 
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -59,18 +63,50 @@ class JobFolder:
 
     def exists(self) -> bool:
         """Whether a job was begun here: its description is written when its plan is frozen."""
-        return (self.path / "job.json").exists()
+        return any((self.path / name).exists() for name in (DESCRIPTION, BEGUN))
 
     def read(self) -> JobRecord:
-        """The job's record; EnvironmentFault where it is damaged, Refused where it is too new."""
-        path = self.path / "job.json"
+        """The job's record: the one that it was begun with where job.json is damaged.
+
+        Raises EnvironmentFault where both are damaged, Refused where job.json is too new.
+        """
+        try:
+            return self._read(DESCRIPTION)
+        except EnvironmentFault:
+            with suppress(EnvironmentFault):
+                return self._read(BEGUN)
+            raise
+
+    def repair(self) -> bool:
+        """Make job.json again where it is damaged, and the copy where there is none.
+
+        Returns whether job.json was damaged. Raises as ``read``.
+        """
+        try:
+            record = self._read(DESCRIPTION)
+        except EnvironmentFault:
+            self.write(self._read(BEGUN))
+            return True
+        if not (self.path / BEGUN).exists():  # a job begun earlier
+            self.keep(record)
+        return False
+
+    def keep(self, record: JobRecord) -> None:
+        """Keep a copy of the record, which only an update changes: a spare for job.json."""
+        spare = msgspec.structs.replace(record, state="running", error=None, written=[])
+        write_bytes(self.path / BEGUN, [encode(spare)])
+
+    def _read(self, name: str) -> JobRecord:
+        path = self.path / name
         try:
             with storage(path):
+                if path.is_dir():
+                    raise ValueError("a folder")
                 return decode(path.read_bytes(), str(path))
         except (ValueError, RecursionError) as error:
             raise EnvironmentFault(
                 f"{path}: expected a job's description, found something else ({error}). The "
-                f"storage damaged it: delete {self.path} and its output to begin again"
+                "storage damaged it: give the same command with --overwrite to begin again"
             ) from error
 
     def lies_where_written(self, record: JobRecord) -> bool:
@@ -83,7 +119,7 @@ class JobFolder:
 
     def write(self, record: JobRecord) -> JobRecord:
         """Write job.json, which is always whole: with it the job is begun, and can be resumed."""
-        write_bytes(self.path / "job.json", [encode(record)])
+        write_bytes(self.path / DESCRIPTION, [encode(record)])
         return record
 
     def update(self, **changes: Any) -> JobRecord:
@@ -139,14 +175,13 @@ class JobFolder:
 
     def clear(self) -> None:
         """Remove what a job left here, all but the lock, which its holder keeps."""
-        # The description first: without it the folder counts as empty, if we are killed now.
+        # The descriptions first: without them the folder counts as empty, if we are killed now.
         with storage(self.path):
-            (self.path / "job.json").unlink(missing_ok=True)
+            for name in (BEGUN, DESCRIPTION):
+                _remove(self.path / name)
             for path in self.path.iterdir():
-                if path.name == "parts":
-                    shutil.rmtree(path)
-                elif path.name != "lock":
-                    path.unlink()
+                if path.name != "lock":
+                    _remove(path)
         make_folder(self.path / "parts")
 
     def remove(self) -> None:
@@ -155,6 +190,14 @@ class JobFolder:
             shutil.rmtree(self.path)
             if self.path.name == ".job" and not any(self.path.parent.iterdir()):
                 self.path.parent.rmdir()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder that damage, or a person, put in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -9,32 +10,45 @@ from typing import BinaryIO
 
 import msgspec
 
-from ..core.durable import storage, sync_folders
-from ..core.errors import EnvironmentFault
+from ..core.durable import storage, sync_folders, write_bytes
 from ..core.records import Committed
 
 
 def read_ledger(path: Path) -> dict[int, Committed]:
     """The committed shards by id; where a shard stands twice the later line holds.
 
-    A last line without its line feed was torn by a kill, and does not count. Raises
-    EnvironmentFault where any other line is damaged.
+    A line that is no shard's entry counts as none: a last one torn by a kill, one that the storage
+    damaged. ``repair_ledger`` takes it out.
     """
+    return {entry.shard: entry for entry in map(_entry, _lines(path)) if entry}
+
+
+def repair_ledger(path: Path, holds: Callable[[Committed], bool]) -> int:
+    """Take out the lines that are no entries, or of no shard that the job ``holds``.
+
+    Returns how many they were. The file is whole all the time. A torn last line isn't counted.
+    """
+    lines = _lines(path)
+    good = [line for line in lines if (entry := _entry(line)) and holds(entry)]
+    taken = len(lines) - len(good)
+    if taken:
+        write_bytes(path, [b"".join(line + b"\n" for line in good)])
+    return taken
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The lines without their ends; what stands after the last end was torn, and isn't one."""
     try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return {}
-    shards: dict[int, Committed] = {}
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            committed = msgspec.convert(json.loads(line), Committed)
-        except (ValueError, RecursionError, msgspec.ValidationError) as error:
-            raise EnvironmentFault(
-                f"{path}, line {number}: expected a shard's entry, found {line[:60]!r}. "
-                "The storage damaged it: delete that line to have its shard done again"
-            ) from error
-        shards[committed.shard] = committed
-    return shards
+        return path.read_bytes().split(b"\n")[:-1]
+    except (FileNotFoundError, IsADirectoryError):
+        return []
+
+
+def _entry(line: bytes) -> Committed | None:
+    try:
+        return msgspec.convert(json.loads(line), Committed)
+    except (ValueError, RecursionError, msgspec.ValidationError):
+        return None
 
 
 class Ledger:

@@ -6,7 +6,7 @@ import posixpath
 import stat
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +32,7 @@ from ..pipeline.walk import OVERLAY_MARK
 from .account import ShardAccount
 from .folder import JobFolder
 from .generations import read_plans
+from .plan import read_plan
 
 LONGEST_NAME = 255
 """Bytes of a file's name: Linux has no file system that allows more."""
@@ -69,6 +70,10 @@ class MaskFolder:
     def paths(self) -> tuple[Path, ...]:
         """MASKS, and the folder of overlays where asked for."""
         return (self.masks, *([self.overlay] if self.overlay else []))
+
+    def alone(self) -> Self:
+        """Without the overlays."""
+        return replace(self, overlay=None)
 
     def check_names(self, root: Path, images: Sequence[Planned]) -> None:
         """Refuse two images for one mask, a mask with too long a name, and masks among images.
@@ -207,9 +212,18 @@ class MaskFolder:
 
     def _files(self, folder: JobFolder) -> Iterator[tuple[Path, Path]]:
         """The files, each after the folder that it is in or below."""
-        for image_id in _image_ids(folder):
+        for image_id in _image_ids(folder) or self._known_by_content(folder):
             for root in self.paths:
                 yield root, root / self._mask_name(image_id)
+
+    def _known_by_content(self, folder: JobFolder) -> Iterator[str]:
+        """Where nothing else is left of the job: its parts' rows whose masks have their digest."""
+        for part in (folder.path / "parts").glob("*.csv"):
+            for row in read_rows(part):
+                if len(row) == 2 and not Path(row[0]).is_absolute() and ".." not in row[0]:
+                    mask = self.masks / self._mask_name(row[0])
+                    if _as_written(mask, row[1], None, check=True):
+                        yield row[0]
 
     def _mask_name(self, image_id: str) -> str:
         return output_name(image_id, ".png", self.keep_suffix)
@@ -248,20 +262,32 @@ def _make_way(path: Path) -> None:
 def _image_ids(folder: JobFolder) -> list[str]:
     """The planned images that have, or may have, a mask: the rejected ones have none.
 
-    Where the plan is damaged, those that the ledger accounts for.
+    Where the plan or the record is damaged, those that the rest accounts for.
     """
-    committed = folder.committed().values()
-    intact = [e.shard for e in committed if part_digest(folder.path, e.shard) == e.digest]
-    rejected = {r.image_id for shard in intact for r in read_rejections(folder.path, shard)}
+    whole = [e for s, e in folder.committed().items() if part_digest(folder.path, s) == e.digest]
     try:
         record = folder.read()
         plans = read_plans(folder.path, record)
-        names = [image.image_id for image in plans.current]
-        if record.state != "done":  # nor are those removed yet that an update drops
-            return [*names, *set().union(*plans.stale).difference(names)]
-        return [name for name in names if name not in rejected]
     except (InputError, EnvironmentFault):
-        return [row[0] for shard in intact for row in read_rows(part_path(folder.path, shard))]
+        return _accounted(folder, whole)
+    names = [image.image_id for image in plans.current]
+    if record.state != "done":  # what an update drops isn't removed yet
+        return [*names, *set().union(*plans.stale).difference(names)]
+    rejected = {
+        rejection.image_id
+        for entry in whole
+        for rejection in read_rejections(folder.path, entry.shard)
+        if rejection.image_id not in plans.stale_of(entry)
+    }
+    return [name for name in names if name not in rejected]
+
+
+def _accounted(folder: JobFolder, whole: Sequence[Committed]) -> list[str]:
+    """The images of a job without a record, by its plan or its parts."""
+    rejected = {r.image_id for e in whole for r in read_rejections(folder.path, e.shard)}
+    with suppress(InputError, EnvironmentFault):
+        return [p.image_id for p in read_plan(folder.path) if p.image_id not in rejected]
+    return [row[0] for e in whole for row in read_rows(part_path(folder.path, e.shard))]
 
 
 def _require_apart(overlay: Path, masks: Path, spec: SegmentSpec) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ..core.errors import EnvironmentFault
 from ..core.records import Committed, Planned
 from .account import ShardAccount
 from .folder import JobFolder
@@ -17,6 +18,9 @@ class Output(Protocol):
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files or folders that the command names."""
+
+    def alone(self) -> "Output":
+        """The output without what lies elsewhere than its job's folder: scores, overlays."""
 
     def check_names(self, root: Path, images: Sequence[Planned]) -> None:
         """Raise InputError where two images below ``root`` would be written to one file."""
@@ -58,18 +62,26 @@ class Output(Protocol):
         """Remove these files, folders that this empties, and nothing else."""
 
 
-def recorded_output(folder: JobFolder) -> Output:
+def recorded_output(folder: JobFolder, instead: Output | None = None) -> Output:
     """The output of the job that the folder records, where it lies now.
 
     What it wrote elsewhere (scores, overlays) is its own only where it has not been moved or
-    copied since. Raises EnvironmentFault where the record is damaged.
+    copied since. Where the record is damaged: ``instead``, as far as it lies beside the folder;
+    EnvironmentFault without it.
     """
-    record = folder.read()
+    try:
+        record = folder.read()
+    except EnvironmentFault:
+        if instead is None:
+            raise
+        return instead.alone()
     at_home = folder.lies_where_written(record)
     kind = Table if record.task == "classify" else MaskFolder
     return kind.of_record(folder.output, record.identity, elsewhere=at_home)
 
 
-def earlier_files(folder: JobFolder) -> frozenset[Path]:
+def earlier_files(folder: JobFolder, instead: Output | None = None) -> frozenset[Path]:
     """What the job that was begun in the folder may have written; nothing where there is none."""
-    return frozenset(recorded_output(folder).files(folder)) if folder.exists() else frozenset()
+    if not folder.exists():
+        return frozenset()
+    return frozenset(recorded_output(folder, instead).files(folder))

@@ -37,7 +37,7 @@ from .progress import Progress
 from .record import VERSION, Counts, JobRecord, State
 from .storm import Storm
 from .table import Table
-from .update import intact, refuse_unplanned, rejected_now, report_changes, update
+from .update import intact, refuse_unplanned, rejected_now, report_changes, report_repair, update
 
 CLASSES = "classes.csv"  # in the job folder: what a label, or a colour, stands for
 
@@ -79,11 +79,11 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
             raise Refused(f"{folder.path}: another process has just begun this job")
         # Now, while the earlier job is whole: a refusal must not cost its result.
         if folder.exists():
-            job.output.check_free(found.images, earlier_files(folder))
+            job.output.check_free(found.images, earlier_files(folder, job.output))
             job.check_weights()
         with _removed_if_refused(folder):
             if folder.exists():
-                recorded_output(folder).discard(folder)
+                recorded_output(folder, job.output).discard(folder)
             folder.clear()
             job.output.check_free(found.images)
             lock.enter_context(logged(folder.path))
@@ -155,16 +155,19 @@ def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> JobR
         fingerprint=fingerprint(identity),
         identity=identity,
     )
+    folder.keep(record)
     return folder.write(record)
 
 
 def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     """A job that was begun: the same, or refused; then what its ledger lacks."""
     with folder.lock(), logged(folder.path):
+        repaired = folder.repair()
         record = folder.read()
         recorded = recorded_profile(record.identity)
         refuse_other(job, record.identity)
         plans = read_plans(folder.path, record)
+        report_repair(folder, plans, description=repaired)
         found = _found_again(job, folder)
         changes = compare(plans, found.images) if found else Changes()
         report_changes(job, changes)

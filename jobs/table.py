@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,6 +60,10 @@ class Table:
     def paths(self) -> tuple[Path, ...]:
         """OUT, and the scores where asked for."""
         return (self.path, *([self.scores] if self.scores else []))
+
+    def alone(self) -> Self:
+        """Without the scores."""
+        return replace(self, scores=None)
 
     def check_names(self, root: Path, images: Sequence[Planned]) -> None:
         """Names cannot clash: all rows go to one file."""

@@ -16,6 +16,7 @@ from .changes import Changes
 from .folder import JobFolder
 from .generations import Plans, add_generation
 from .job import Job
+from .ledger import repair_ledger
 from .output import earlier_files
 from .record import Counts, JobRecord
 
@@ -23,11 +24,9 @@ from .record import Counts, JobRecord
 def intact(job: Job, folder: JobFolder, plans: Plans) -> dict[int, Committed]:
     """The ledger's shards whose parts and files are as written; the others are done again."""
     done: dict[int, Committed] = {}
-    unknown, parts, files = 0, 0, list[Path]()
+    parts, files = 0, list[Path]()
     for shard, entry in folder.committed().items():
-        if not plans.holds(entry):
-            unknown += 1
-        elif part_digest(folder.path, shard) != entry.digest:
+        if part_digest(folder.path, shard) != entry.digest:
             parts += 1
         else:
             stale = plans.stale_of(entry)
@@ -40,9 +39,16 @@ def intact(job: Job, folder: JobFolder, plans: Plans) -> dict[int, Committed]:
     if files:
         names = some([str(path) for path in files])
         _say(f"{len(files)} masks or overlays were not as written: made again ({names})")
-    if unknown:
-        _say(f"{unknown} entries of the ledger are of no shard of the plan: they are left out")
     return done
+
+
+def report_repair(folder: JobFolder, plans: Plans, *, description: bool) -> None:
+    """Take damaged lines out of the ledger, and say what was damaged."""
+    if description:
+        _say("job.json was damaged: made again")
+    if taken := repair_ledger(folder.ledger_path, plans.holds):
+        lines = f"{taken} lines of the ledger were" if taken > 1 else "a line of the ledger was"
+        _say(f"{lines} damaged: taken out, and what has no entry then is done again")
 
 
 def _say(text: str) -> None:
@@ -87,7 +93,7 @@ def update(
         rejected = {
             name
             for shard, entry in folder.committed().items()
-            if plans.holds(entry) and part_digest(folder.path, shard) == entry.digest
+            if part_digest(folder.path, shard) == entry.digest
             for name in rejected_now(folder.path, plans, entry)
         }
         unchanged = {image.image_id for image in changes.changed}
@@ -117,6 +123,7 @@ def update(
         counts=Counts(planned=len(plans.current), ignored=found.ignored),
     )
     folder.write(record)
+    folder.keep(record)
     number = len(record.generations)
     text = f"update {number}: {len(images)} images to score, {len(gone)} rows to drop"
     report(logging.INFO, "update", text)

@@ -3,14 +3,26 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hw1.core.errors import Refused
+from hw1.core.errors import EnvironmentFault, Refused
 from hw1.core.records import Decoded
 from hw1.jobs.inspect import verify
-from tiny_jobs import COUNT, at_position, interrupt, masks_of, run, segment, spec_of
+from hw1.jobs.job import Summary
+from tiny_jobs import (
+    COUNT,
+    at_position,
+    expected,
+    interrupt,
+    masks_of,
+    rows_of,
+    run,
+    segment,
+    spec_of,
+)
 
 Damage = Callable[[Path], None]
 
@@ -142,3 +154,47 @@ def test_a_damaged_result_is_made_again_and_said(
     run(spec_of(images), never)
     assert output.stat().st_mtime_ns == changed  # what is as written is left alone
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\0" * 80, None])
+def test_half_a_description_is_made_again(
+    images: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(spec_of(images), at_position(9, interrupt))
+    description = images.parent / "out.csv.job" / "job.json"
+    if content is None:
+        description.unlink()
+    else:
+        description.write_bytes(content)
+    summary = run(spec_of(images))
+    assert summary.resumed == 8
+    assert rows_of(summary.output) == expected()
+    assert "job.json was damaged: made again" in caplog.text
+    assert verify(summary.job) == []
+
+
+def damage_all(job: Path) -> None:
+    for path in job.iterdir():
+        if path.name != "parts":
+            path.write_bytes(path.read_bytes()[:20])
+
+
+def damage_by_folders(job: Path) -> None:
+    for name in ("job.json", "begun.json", "ledger.jsonl"):
+        (job / name).unlink()
+        (job / name / "in").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("damage", [damage_all, damage_by_folders])
+@pytest.mark.parametrize("task", [run, segment])
+def test_overwrite_works_over_any_damage_to_the_jobs_own_files(
+    images: Path, task: Callable[..., Summary], damage: Damage
+) -> None:
+    spec = spec_of(images) if task is run else masks_of(images)
+    damage(task(spec).job)
+    with pytest.raises(EnvironmentFault, match="--overwrite"):
+        task(spec)
+    summary = task(replace(spec, overwrite=True))
+    assert summary.scored == COUNT
+    assert verify(summary.job) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hw1.core.errors import EnvironmentFault
+from hw1.jobs.inspect import verify, view
 from tiny_jobs import at_position, expected, interrupt, rows_of, run, spec_of
 
 
@@ -22,21 +22,39 @@ def test_a_torn_ledger_line_is_cut_and_its_shard_done_again(images: Path) -> Non
     assert all(json.loads(line) for line in ledger.read_text().splitlines())
 
 
-def test_a_damaged_ledger_line_is_an_error_that_names_it(images: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(spec_of(images), at_position(9, interrupt))
-    ledger = images.parent / "out.csv.job" / "ledger.jsonl"
-    ledger.write_bytes(b"rubbish\n" + ledger.read_bytes())
-    with pytest.raises(EnvironmentFault, match="line 1"):
-        run(spec_of(images))
+LINE = json.dumps(
+    {"shard": 1, "first": 4, "images": 4, "rows": 4, "rejected": 0, "digest": "0", "seconds": 0}
+)
 
 
-@pytest.mark.parametrize(("key", "value"), [("images", -4), ("first", "0"), ("digest", 5)])
-def test_a_ledger_entry_of_another_type_is_an_error_that_names_it(
-    images: Path, key: str, value: object
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\n",
+        b"rubbish\n",
+        b"\0" * 300 + b"\n",
+        b"[" * 5000 + b"\n",
+        LINE.replace(": 4", ": -4").encode() + b"\n",
+        LINE.replace(": 4", ': "4"').encode() + b"\n",
+        LINE.replace('"0"', "5").encode() + b"\n",
+        LINE.replace('"shard": 1', '"shard": 77').encode() + b"\n",
+        LINE.replace('"shard": 1', '"shard": -1').encode() + b"\n",
+        LINE.replace('"first": 4', '"first": 3').encode() + b"\n",
+        LINE.replace('"images": 4', '"images": 5').encode() + b"\n",
+    ],
+)
+@pytest.mark.parametrize("instead", [True, False])
+def test_a_damaged_line_is_taken_out_and_its_shard_done_again(
+    images: Path, damage: bytes, instead: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = run(spec_of(images)).job / "ledger.jsonl"
-    first, *others = ledger.read_text().splitlines(keepends=True)
-    ledger.write_text(json.dumps({**json.loads(first), key: value}) + "\n" + "".join(others))
-    with pytest.raises(EnvironmentFault, match="line 1"):
-        run(spec_of(images))
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join([lines[0], damage, *lines[1 + instead :]]))
+    view(ledger.parent)
+    seen: list[int] = []
+    summary = run(spec_of(images), lambda decoded: seen.append(decoded.piece.first))
+    assert seen == ([4] if instead else [])
+    assert rows_of(summary.output) == expected()
+    assert verify(summary.job) == []
+    assert "a line of the ledger was damaged: taken out" in caplog.text
+    assert all(json.loads(line) for line in ledger.read_text().splitlines())
