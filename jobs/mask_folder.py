@@ -33,6 +33,7 @@ from .account import ShardAccount
 from .folder import JobFolder
 from .generations import read_plans
 from .plan import read_plan
+from .storage_names import check_storage
 
 LONGEST_NAME = 255
 """Bytes of a file's name: Linux has no file system that allows more."""
@@ -94,6 +95,9 @@ class MaskFolder:
                     f"{image.image_id}: its mask's name would have more than {LONGEST_NAME} bytes, "
                     "which no file's may: rename the image, or leave it out with --exclude"
                 )
+        names = {image.image_id: self._mask_name(image.image_id) for image in images}
+        for folder in self.paths:
+            check_storage(folder, names)
         ids = (image.image_id for image in images)
         for first, second in collisions(ids, ".png", self.keep_suffix):
             raise InputError(
