@@ -167,6 +167,12 @@ def _classify_options(function: Function) -> Function:
             show_default=True,
             help="Labels an image, best first (columns label_2, label_3, …).",
         ),
+        click.option(
+            "--safe-csv",
+            is_flag=True,
+            help="Write an apostrophe before names that a spreadsheet takes for a formula "
+            "(=, +, -, @).",
+        ),
         click.option("--columns", type=Names(), help="More columns: confidence, agreement, name."),
         click.option(
             "--scores",

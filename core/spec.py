@@ -70,6 +70,7 @@ class ClassifySpec(JobSpec):
     ``model`` is a checkpoint's file, instead of ``members`` and ``weights``.
 
     ``draft``: JPEGs are decoded at a smaller scale (see ``pipeline.decode.decode_crops``).
+    ``safe_csv``: no name in OUT.csv begins as a spreadsheet's formula does.
     """
 
     members: tuple[str, ...] | None = None
@@ -79,6 +80,7 @@ class ClassifySpec(JobSpec):
     columns: tuple[Column, ...] = ()
     scores: Path | None = None
     draft: bool = False
+    safe_csv: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

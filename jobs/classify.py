@@ -78,6 +78,7 @@ class ClassifyJob:
             "scores": str(self.spec.scores.absolute()) if self.spec.scores else None,
             **({"tta": True} if self.spec.tta else {}),
             **({"draft": True} if self.spec.draft else {}),
+            **({"safe_csv": True} if self.spec.safe_csv else {}),
             **tiff_identity(self.spec.tiff),
         }
 

@@ -26,9 +26,16 @@ def check_suffix(path: Path, name: str, suffixes: Sequence[str] = SUFFIXES) -> N
 
 
 def write_result(
-    path: Path, job: Path, parts: Iterable[Path], header: Sequence[str], classes: Classes
+    path: Path,
+    job: Path,
+    parts: Iterable[Path],
+    header: Sequence[str],
+    classes: Classes,
+    *,
+    safe: bool = False,
 ) -> None:
     """Write the shards' rows as one file, whole or not at all. ``parts`` are CSV without a header.
+    With ``safe`` no name in a CSV begins as a formula does.
 
     In JSON and Parquet labels are integers, confidence and agreement floats.
     """
@@ -36,31 +43,33 @@ def write_result(
     if kind == ".parquet":
         _write_parquet(path, job, parts, header, classes)
         return
-    write_bytes(path, _chunks(kind, parts, header), scratch=job / "parts")
+    write_bytes(path, _chunks(kind, parts, header, safe), scratch=job / "parts")
 
 
 @contextmanager
-def opened(path: Path, header: Sequence[str]) -> "Iterator[_Lines | _Groups]":
+def opened(
+    path: Path, header: Sequence[str], *, safe: bool = False
+) -> "Iterator[_Lines | _Groups]":
     """A result that was written, to compare it with the parts, in their order."""
     if path.suffix.lower() == ".parquet":
         yield _Groups(path, header)
         return
     with path.open("rb") as file:
-        yield _Lines(file, path.suffix.lower(), header)
+        yield _Lines(file, path.suffix.lower(), header, safe)
 
 
 class _Lines:
     """A CSV, or lines of JSON, read along with its parts."""
 
-    def __init__(self, file: BinaryIO, kind: str, header: Sequence[str]) -> None:
-        self._file, self._kind, self._header = file, kind, header
+    def __init__(self, file: BinaryIO, kind: str, header: Sequence[str], safe: bool) -> None:
+        self._file, self._kind, self._header, self._safe = file, kind, header, safe
         title = _title(kind, header)
         same = file.read(len(title)) == title if kind == ".jsonl" else file.readline() == title
         self.title_fault = None if same else f"the header is not {title.decode().rstrip()!r}"
 
     def continues(self, part: Path) -> bool:
         """Whether the part's rows come next."""
-        content = _content(self._kind, self._header, part)
+        content = _content(self._kind, self._header, part, self._safe)
         return self._file.read(len(content)) == content
 
     def ends(self) -> bool:
@@ -104,18 +113,20 @@ class _Groups:
         return next(self._rows, None) is None
 
 
-def _chunks(kind: str, parts: Iterable[Path], header: Sequence[str]) -> Iterator[bytes]:
+def _chunks(kind: str, parts: Iterable[Path], header: Sequence[str], safe: bool) -> Iterator[bytes]:
     yield _title(kind, header)
     for part in parts:
-        yield _content(kind, header, part)
+        yield _content(kind, header, part, safe)
 
 
 def _title(kind: str, header: Sequence[str]) -> bytes:
     return b"" if kind == ".jsonl" else join_rows([format_row(header)])
 
 
-def _content(kind: str, header: Sequence[str], part: Path) -> bytes:
+def _content(kind: str, header: Sequence[str], part: Path, safe: bool) -> bytes:
     """A part's rows in a file of this kind."""
+    if kind == ".csv" and safe:
+        return join_rows(format_row([_inert(name), *rest]) for name, *rest in read_rows(part))
     if kind == ".csv":
         return part.read_bytes()
     convert = [_converter(name) for name in header]
@@ -124,6 +135,11 @@ def _content(kind: str, header: Sequence[str], part: Path) -> bytes:
         for row in read_rows(part)
     )
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _inert(name: str) -> str:
+    """A name that no spreadsheet takes for a formula: with an apostrophe before what begins one."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 def _write_parquet(

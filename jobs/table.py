@@ -31,6 +31,7 @@ class Table:
     columns: tuple[str, ...]
     scores: Path | None = None
     classes: Classes = REFERENCE_CLASSIFIER
+    safe_csv: bool = False
 
     @staticmethod
     def check(spec: ClassifySpec) -> None:
@@ -47,14 +48,18 @@ class Table:
     def open(cls, spec: ClassifySpec, classes: Classes = REFERENCE_CLASSIFIER) -> Self:
         """The table that is asked for. Raises InputError where it can't be written."""
         cls.check(spec)
-        return cls(spec.output, header(spec.top_k, spec.columns), spec.scores, classes)
+        return cls(
+            spec.output, header(spec.top_k, spec.columns), spec.scores, classes, spec.safe_csv
+        )
 
     @classmethod
     def of_record(cls, path: Path, identity: Mapping[str, Any], *, elsewhere: bool) -> Self:
         """The table of a recorded job, at ``path`` now; its scores where they are still its own."""
         scores = identity.get("scores") if elsewhere else None
         columns = header(identity["top_k"], identity["columns"])
-        return cls(path, columns, Path(scores) if scores else None)
+        return cls(
+            path, columns, Path(scores) if scores else None, safe_csv=bool(identity.get("safe_csv"))
+        )
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -95,7 +100,9 @@ class Table:
                 entries.append(shard.entry)
                 yield part_path(folder.path, shard.entry.shard)
 
-        write_result(self.path, folder.path, parts(), self.columns, self.classes)
+        write_result(
+            self.path, folder.path, parts(), self.columns, self.classes, safe=self.safe_csv
+        )
         if self.scores is not None:
             write_scores(self.scores, folder.path, entries, self.classes)
 
@@ -110,7 +117,7 @@ class Table:
             found = "a link" if self.path.is_symlink() else "nothing"
             yield f"{self.path}: expected the job's result, found {found}"
             return
-        with opened(self.path, self.columns) as result:
+        with opened(self.path, self.columns, safe=self.safe_csv) as result:
             if result.title_fault:
                 yield f"{self.path}: {result.title_fault}"
             for shard in shards:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fakes import write_grey
 from hw1.core.errors import Refused
 from hw1.jobs.inspect import verify, view
 from tiny_jobs import COUNT, expected, rows_of, run, spec_of
@@ -61,3 +62,19 @@ def test_any_name_comes_back_from_the_csv(tmp_path: Path, names: set[str]) -> No
     run(spec_of(folder / "in"))
     ids = [row[0] for row in rows_of(folder / "out.csv")[1:]]
     assert ids == sorted((f"{name}.png" for name in names), key=os.fsencode)
+
+
+def test_names_that_a_spreadsheet_runs_are_made_text_where_asked_for(images: Path) -> None:
+    names = ["=1+1.png", "+a.png", "-b.png", "@c.png", "\td.png", "\re.png", "f=.png"]
+    for name in names:
+        write_grey(images / name, 30)
+    plain = run(spec_of(images))
+    assert {row[0] for row in rows_of(plain.output)} > set(names)  # as they are, by default
+    safe = run(spec_of(images, safe_csv=True, overwrite=True))
+    found = {row[0] for row in rows_of(safe.output)}
+    assert {f"'{name}" for name in names[:-1]} < found
+    assert found.isdisjoint(names[:-1])
+    assert "f=.png" in found
+    assert verify(safe.job) == []
+    with pytest.raises(Refused, match="safe_csv on, now off"):
+        run(spec_of(images))
