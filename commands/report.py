@@ -56,6 +56,8 @@ def print_dry_run(plan: DryRun, *, as_json: bool) -> None:
         "output": f"{plan.output} ({plan.state})",
         "estimated time": f"{plan.seconds:.0f} s, from {plan.sample}",
     }
+    if plan.since:
+        rows["since the plan"] = plan.since
     width = max(map(len, rows))
     click.echo(printable("\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())))
     for problem in plan.problems:

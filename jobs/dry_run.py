@@ -14,7 +14,9 @@ from ..core.numerics import Profile
 from ..core.records import Decoded, Planned, Shard
 from ..execution.inline import Inline
 from ..pipeline.find import Found, find
+from .changes import Changes, compare
 from .folder import JobFolder, job_path
+from .generations import read_plans
 from .identity import refuse_other
 from .job import Job, engine_options
 from .output import earlier_files
@@ -25,7 +27,8 @@ TILE = 512  # pixels a side of the image that a segmenter is timed on
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What a job would do. ``problems`` are what it would be refused for.
+    """What a job would do. ``problems`` are what it would be refused for. ``new``, ``changed`` and
+    ``gone`` count what IN has that the job which is there has not; ``since`` says it in words.
 
     ``seconds`` is the estimated time of one actor like this machine, from timing ``sample``.
     """
@@ -47,6 +50,10 @@ class DryRun:
     seconds: float
     sample: str
     problems: tuple[str, ...]
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+    since: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -63,6 +70,10 @@ def dry_run(job: Job) -> DryRun:
     found = find(spec.source, spec.include, spec.exclude, (*job.output.paths, folder.path))
     profile = choose_profile(job, Inline(engine_options(spec).actors or 1), recorded=None)
     shard_size = job.shard_size(profile.batch_size)
+    problems = _problems(job, folder, found)
+    changes = Changes()
+    if folder.exists() and not spec.overwrite and not problems:
+        changes = compare(read_plans(folder.path, folder.read()), found.images)
     seconds, sample = _estimate(job, found.images, profile)
     return DryRun(
         images=len(found.images),
@@ -81,7 +92,11 @@ def dry_run(job: Job) -> DryRun:
         state=_state(folder),
         seconds=seconds,
         sample=sample,
-        problems=_problems(job, folder, found),
+        problems=problems,
+        new=len(changes.new),
+        changed=len(changes.changed),
+        gone=len(changes.gone),
+        since=changes.text(),
     )
 
 

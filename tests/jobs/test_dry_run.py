@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import FakeClassifyJob
+from fakes import FakeClassifyJob, write_grey
 from hw1.jobs.dry_run import dry_run
 from tiny_jobs import run, spec_of
 
@@ -29,3 +29,12 @@ def test_a_dry_run_divides_the_cores_among_the_actors(
     for actors, threads in ((None, 8), (3, 2), (9, 1)):
         job = FakeClassifyJob.of(spec_of(images, engine="ray", actors=actors))
         assert dry_run(job).threads == threads
+
+
+def test_a_dry_run_says_what_changed_as_the_run_does(images: Path) -> None:
+    run(spec_of(images))
+    (images / "03.png").unlink()
+    write_grey(images / "zz.png", 1)
+    said = dry_run(FakeClassifyJob.of(spec_of(images)))
+    assert (said.new, said.changed, said.gone) == (1, 0, 1)
+    assert said.since == "1 new (zz.png), 1 gone (03.png)"
