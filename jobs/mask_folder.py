@@ -95,15 +95,15 @@ class MaskFolder:
                     f"{image.image_id}: its mask's name would have more than {LONGEST_NAME} bytes, "
                     "which no file's may: rename the image, or leave it out with --exclude"
                 )
-        names = {image.image_id: self._mask_name(image.image_id) for image in images}
-        for folder in self.paths:
-            check_storage(folder, names)
         ids = (image.image_id for image in images)
         for first, second in collisions(ids, ".png", self.keep_suffix):
             raise InputError(
                 f"{first} and {second} would both be written to {self._mask_name(second)}: give "
                 f"--keep-suffix (then the second is {output_name(second, '.png', True)})"
             )
+        names = {image.image_id: self._mask_name(image.image_id) for image in images}
+        for folder in self.paths:
+            check_storage(folder, names)
 
     def check_free(self, images: Sequence[Planned], earlier: frozenset[Path] = frozenset()) -> None:
         """Refuse where a mask exists already: this job has not written it."""

@@ -12,6 +12,7 @@ from hw1.core.errors import EnvironmentFault
 from hw1.core.records import Committed, Planned, Rejection, Shard, Written
 from hw1.core.spec import ClassifySpec
 from hw1.jobs.folder import JobFolder
+from hw1.jobs.generations import Plans
 from hw1.jobs.inspect import view
 from hw1.jobs.storm import MANY, Storm
 from hw1.pipeline.parts import commit_part
@@ -102,7 +103,8 @@ def entered(tmp_path: Path, *names: str) -> tuple[Storm, Committed]:
     lost = tuple(Rejection(name, "gone", "No such file or directory") for name in names)
     (tmp_path / "job" / "parts").mkdir(parents=True)
     entry = commit_part(tmp_path / "job", shard, [Written(shard, (), lost)], 0.0)
-    return Storm(tmp_path / "job", tmp_path / "in", images), entry
+    plans = Plans.first(images, len(images), 1)
+    return Storm(tmp_path / "job", tmp_path / "in", plans), entry
 
 
 def test_what_a_worker_misses_though_it_is_here_is_not_rejected(tmp_path: Path) -> None:
