@@ -49,6 +49,7 @@ def at_position(position: int, act: Callable[[], None]) -> Hook:
 def change_record(job: Path, **changes: object) -> None:
     """Change job.json by hand; None takes a key away."""
     path = job / "job.json"
+    (job / "begun.json").unlink(missing_ok=True)
     record = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
 

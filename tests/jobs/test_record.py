@@ -35,6 +35,7 @@ def test_a_damaged_description_is_reported_and_hides_no_other_job(
     run(spec_of(images))
     run(spec_of(images, output=images.parent / "b.csv"))
     (images.parent / "b.csv.job" / "job.json").write_text(damage)
+    (images.parent / "b.csv.job" / "begun.json").unlink()
     assert [found.state for found in find_jobs(images.parent)] == ["damaged", "done"]
     with pytest.raises(EnvironmentFault, match="begin again"):
         run(spec_of(images, output=images.parent / "b.csv"))
@@ -60,6 +61,7 @@ def test_a_description_with_another_value_within_is_reported(
     description = {**json.loads((job / "job.json").read_text()), **damage}
     kept = {key: value for key, value in description.items() if value is not None}
     (job / "job.json").write_text(json.dumps(kept))
+    (job / "begun.json").unlink()
     assert [found.state for found in find_jobs(images.parent)] == ["damaged", "done"]
     for look in (view, verify):
         with pytest.raises(EnvironmentFault, match=found):
