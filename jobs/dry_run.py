@@ -133,10 +133,10 @@ def _estimate(job: Job, images: list[Planned], profile: Profile) -> tuple[float,
         predictor = work.load()
     blank = Planned("blank", 0, 0)
     count = profile.batch_size
-    sizes = getattr(work, "sizes", None)
+    sides = [framing.size for framing in getattr(work, "framings", ())]
     arrays = (
-        tuple(np.zeros((count, size, size, 3), np.uint8) for size in sizes)
-        if sizes
+        tuple(np.zeros((count, *each, 3), np.uint8) for each in sides)
+        if sides
         else (np.zeros((TILE, TILE, 3), np.uint8),)
     )
     piece = Shard(0, 0, (blank,) * count)
@@ -145,5 +145,8 @@ def _estimate(job: Job, images: list[Planned], profile: Profile) -> tuple[float,
     start = time.perf_counter()
     predictor(decoded)
     seconds = (time.perf_counter() - start) * math.ceil(len(images) / count)
-    side = f"{sizes[-1]} × {sizes[-1]}" if sizes else f"{TILE} × {TILE}"
-    return seconds, f"a batch of {count} at {side} pixels in one actor like this machine"
+    height, width = max(sides, default=(TILE, TILE))
+    return (
+        seconds,
+        f"a batch of {count} at {width} × {height} pixels in one actor like this machine",
+    )
