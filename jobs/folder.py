@@ -85,7 +85,7 @@ class JobFolder:
         try:
             record = self._read(DESCRIPTION)
         except EnvironmentFault:
-            self.write(self._read(BEGUN))
+            self.write(self.read())
             return True
         if not (self.path / BEGUN).exists():  # a job begun earlier
             self.keep(record)
