@@ -182,6 +182,8 @@ def _changed(
 ) -> Preprocessing:
     """The preprocessing with what was given in its place; a resize goes along with the size."""
     new = dict(changes)
+    if task == "segment" and "size" in new:
+        raise InputError("a segmenter takes images of any size: give --resize instead of --size")
     old, side = base.size, new.get("size")
     if isinstance(old, int) and isinstance(side, int) and isinstance(base.resize, int):
         new.setdefault("resize", round(base.resize * side / old))
