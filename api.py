@@ -52,6 +52,8 @@ class JobOptions(TypedDict, total=False):
     bands: tuple[int, int, int]
     scale_from: tuple[float, float]
     overwrite: bool
+    check: bool
+    accept_gone: bool
     max_rejected: int | str
     rejected_ok: bool
     tta: bool
