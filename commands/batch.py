@@ -41,6 +41,21 @@ class Limit(click.ParamType[str]):
         return str(value)
 
 
+class Columns(Names):
+    """Names of columns, each of them once."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Check that there are such columns."""
+        names = tuple(dict.fromkeys(super().convert(value, param, ctx)))
+        if unknown := [name for name in names if name not in get_args(Column)]:
+            self.fail(
+                f"expected among {', '.join(get_args(Column))}, found {unknown[0]!r}", param, ctx
+            )
+        return names
+
+
 _COMMON: list[Decorator] = [
     click.argument("source", metavar="IN"),
     options.INCLUDE,
@@ -173,7 +188,9 @@ def _classify_options(function: Function) -> Function:
             help="Write an apostrophe before names that a spreadsheet takes for a formula "
             "(=, +, -, @).",
         ),
-        click.option("--columns", type=Names(), help="More columns: confidence, agreement, name."),
+        click.option(
+            "--columns", type=Columns(), help="More columns: confidence, agreement, name."
+        ),
         click.option(
             "--scores",
             type=FileType(),
@@ -283,14 +300,8 @@ def _classify(words: dict[str, Any], *, dry_run: bool) -> None:
     from ..jobs.classify import ClassifyJob
 
     as_json, verbose = words.pop("as_json"), words.pop("verbose")
-    columns = tuple(dict.fromkeys(words.pop("columns") or ()))
-    unknown = [name for name in columns if name not in get_args(Column)]
-    if unknown:
-        raise click.BadParameter(
-            f"expected among {', '.join(get_args(Column))}, found {unknown[0]!r}",
-            param_hint="--columns",
-        )
-    _run(ClassifyJob.open(ClassifySpec(columns=columns, **words)), as_json, dry_run, verbose)
+    words["columns"] = words["columns"] or ()
+    _run(ClassifyJob.open(ClassifySpec(**words)), as_json, dry_run, verbose)
 
 
 def _segment(words: dict[str, Any], *, dry_run: bool) -> None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Column = Literal["confidence", "agreement", "name"]
 MaskFormat = Literal["rgb", "palette", "index"]
 
@@ -37,8 +39,8 @@ class JobSpec:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     weights: Path | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
     shard_size: int | None = None
     threads: int | None = None
     actors: int | None = None

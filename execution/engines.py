@@ -84,11 +84,13 @@ def start(options: EngineOptions) -> Iterator[Engine]:
     if options.engine == "inline":
         yield Inline()
         return
-    from .ray_engine import RayEngine, RayOptions
+    from .ray_engine import HERE, RayEngine, RayOptions, runs_here
 
-    here = options.address is None
+    # A notebook's own is used, as a cluster is: it may be one.
+    address = HERE if options.address is None and runs_here() else options.address
+    here = address is None
     ray = RayOptions(
-        address=options.address,
+        address=address,
         actors=options.actors,
         device=resolve_device(options.device) if here else options.device,
         threads=options.threads,

@@ -18,6 +18,9 @@ LOOK = 5.0
 AVOIDED = 60.0
 """Seconds for which a machine where a process failed to start comes last."""
 
+HERE = "here"
+"""The address of the Ray that runs in this process already."""
+
 Node = Mapping[str, Any]
 """A machine of the cluster that lives, as ray.nodes() describes it: NodeID, Resources."""
 
@@ -26,10 +29,10 @@ Node = Mapping[str, Any]
 class RayOptions:
     """How the work is spread.
 
-    ``address``: a running Ray cluster; None starts Ray on this machine for the run. ``actors``:
-    processes that hold the models; None is one for each GPU on cuda, one for each machine on cpu,
-    as many as there are at the time. ``device``: cpu, cuda, or auto, which is settled when Ray has
-    started. ``threads``: of an actor on cpu; None divides a machine's
+    ``address``: a running Ray cluster, or HERE; None starts Ray on this machine for the run.
+    ``actors``: processes that hold the models; None is one for each GPU on cuda, one for each
+    machine on cpu, as many as there are at the time. ``device``: cpu, cuda, or auto, which is
+    settled when Ray has started. ``threads``: of an actor on cpu; None divides a machine's
     processors by its actors. ``timeout``: seconds that one image may take to decode, or to
     predict. ``processors``: of the Ray that is started here; None is what Ray finds. ``tries`` and
     ``pause`` (seconds, doubled each time): for what the machine fails. ``modules``: imported by

@@ -7,7 +7,6 @@ give the poison to the next process.
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -31,12 +30,12 @@ from . import worker
 from .actor_pool import SLOW
 from .backend import DecodedData, Fault, Outcome, Policy, PredictedData, Ready, Room, Stage
 from .machines import Machines
-from .placement import Node, Placement, RayOptions, Resources
+from .placement import HERE, Node, Placement, RayOptions, Resources
 from .proof import NOTHING, Proof, Sight, differences, prove, sight
 from .scheduler import TICK, Scheduler
 from .signals import kept_interrupt, uninterrupted
 
-__all__ = ["RayEngine", "RayOptions", "Resources"]
+__all__ = ["HERE", "RayEngine", "RayOptions", "Resources"]
 
 # Any: what Ray's decorators make of these has types of its own, which differ by version.
 _SHOW: Any = ray.remote(max_retries=0, num_cpus=0)(worker.show)
@@ -110,11 +109,12 @@ NODE_DIED = "its node has died"
 
 
 class RayEngine:
-    """A Ray for the length of a with-statement, entered on the main thread.
+    """A Ray for the length of a with-statement, entered and left on one thread.
 
     Its processes would die with the thread that starts them. SIGTERM's handler is kept. Nothing is
     printed, nothing is written into the home folder, and no process is left at the end. What went
     wrong and is tried again, and what takes long, is an event of the job's (``core.events``).
+    With the address HERE the Ray that runs in this process is used as it is, and left running.
 
     Raises InputError where no cluster answers at the address, EnvironmentFault where Ray does not
     start here.
@@ -127,9 +127,7 @@ class RayEngine:
         self._proofs: _Proofs | None = None
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("RayEngine has to be entered on the main thread")
-        if ray.is_initialized():
+        if ray.is_initialized() and self.options.address != HERE:
             raise InputError("Ray runs in this process already: call ray.shutdown() first.")
         self._begin()
         return self
@@ -147,6 +145,8 @@ class RayEngine:
                 stack.callback(ray.shutdown)
                 # Ray opens its folder to everyone; the one around it stays ours.
                 _start(str(folder / "r"), self.options.processors)
+            elif self.options.address == HERE:
+                logging.getLogger("ray").setLevel(logging.CRITICAL)  # what fails is tried again
             else:
                 stack.callback(ray.shutdown)
                 _connect(self.options.address)
@@ -278,6 +278,11 @@ class RayEngine:
             raise InputError(
                 "device cuda: Ray sees no GPU. Give --device cpu, or repair the driver."
             )
+
+
+def runs_here() -> bool:
+    """Whether this process has started, or joined, a Ray already."""
+    return bool(ray.is_initialized())
 
 
 class _Begun:

@@ -16,7 +16,11 @@ def handled(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
     """Let a handler have the signals. Those from before come back, but for one that was set from C.
 
     Python can't name such a one (it is None), nor set it again: the default takes its place.
+    Outside the main thread, which alone may set handlers and gets signals, all stays as it is.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
@@ -62,8 +66,5 @@ def kept_interrupt() -> Iterator[None]:
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ignore both: what is stopped by halves leaves processes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     with handled(signal.SIG_IGN, *BOTH):
         yield

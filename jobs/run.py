@@ -42,8 +42,10 @@ from .update import intact, refuse_unplanned, rejected_now, report_changes, repo
 CLASSES = "classes.csv"  # in the job folder: what a label, or a colour, stands for
 
 
-def run_job(job: Job, progress: Progress) -> Summary:
+def run_job(job: Job, progress: Progress, command: Sequence[str] | None = None) -> Summary:
     """Run a job to its end, or what is left of it.
+
+    ``command`` is what is recorded as the command that began it; None: that of this process.
 
     Raises InputError, Refused, EnvironmentFault and TooManyRejected (see ``errors``), and
     KeyboardInterrupt where it is interrupted: the job folder says which, and the same command
@@ -51,9 +53,11 @@ def run_job(job: Job, progress: Progress) -> Summary:
     """
     started = time.monotonic()
     folder = JobFolder(job_path(job.task, job.spec.output.absolute()))
-    run = _resume if folder.exists() and not job.spec.overwrite else _begin
     try:
-        summary = run(job, folder, progress)
+        if folder.exists() and not job.spec.overwrite:
+            summary = _resume(job, folder, progress)
+        else:
+            summary = _begin(job, folder, progress, command or sys.argv)
     except (OSError, MemoryError) as error:
         raise EnvironmentFault(
             f"{folder.path}: {str(error) or 'memory ran out'}. What is done is kept: repair the "
@@ -63,7 +67,7 @@ def run_job(job: Job, progress: Progress) -> Summary:
     return summary
 
 
-def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
+def _begin(job: Job, folder: JobFolder, progress: Progress, command: Sequence[str]) -> Summary:
     """A new job: list the images while the engine starts, freeze the plan, run it."""
     if not job.spec.overwrite:
         job.output.check_free([])
@@ -87,7 +91,7 @@ def _begin(job: Job, folder: JobFolder, progress: Progress) -> Summary:
             folder.clear()
             job.output.check_free(found.images)
             lock.enter_context(logged(folder.path))
-            record = _freeze(job, folder, found, profile)
+            record = _freeze(job, folder, found, profile, command)
             text = f"begun by hw1 {__version__}: {len(found.images)} images planned"
             report(logging.INFO, "begin", text, node=platform.node())
             plans = read_plans(folder.path, record)
@@ -133,7 +137,9 @@ def _removed_if_refused(folder: JobFolder) -> Iterator[None]:
         raise
 
 
-def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> JobRecord:
+def _freeze(
+    job: Job, folder: JobFolder, found: Found, profile: Profile, command: Sequence[str]
+) -> JobRecord:
     """Write the plan, then the record that makes the job resumable."""
     plan = write_plan(found.images, folder.path / PLAN)
     table = (job.classes.coloured() if job.task == "segment" else job.classes).to_csv()
@@ -143,7 +149,7 @@ def _freeze(job: Job, folder: JobFolder, found: Found, profile: Profile) -> JobR
         hw1=__version__,
         version=VERSION,
         task=job.task,
-        command=sys.argv,
+        command=list(command),
         state="running",
         host=platform.node(),
         began=now(),

@@ -19,7 +19,7 @@ LAYERS = (
     "models",
     "core",
 )
-TOP = ("__init__.py", "__main__.py", "cli.py")  # above all folders
+TOP = ("__init__.py", "__main__.py", "api.py", "cli.py")  # above all folders
 CODELESS = ("weights",)  # checkpoints; an __init__.py makes it part of the wheel
 RAY = "execution/ray_engine.py"
 LARGEST_SHARE = 0.25

@@ -3,6 +3,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -51,3 +53,22 @@ def test_an_interrupt_that_was_lost_is_raised_at_the_end() -> None:
     lost = contextlib.suppress(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt), signals.kept_interrupt(), lost:
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "manager",
+    [signals.terminate_as_interrupt, signals.uninterrupted, signals.kept_interrupt],
+    ids=lambda manager: manager.__name__,
+)
+def test_in_another_thread_the_handlers_stay(
+    manager: Callable[[], contextlib.AbstractContextManager[None]],
+) -> None:
+    """Python lets the main thread alone set them."""
+
+    def handlers() -> tuple[object, ...]:
+        with manager():
+            return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(handlers).result() == before

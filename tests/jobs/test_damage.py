@@ -153,7 +153,7 @@ def test_a_damaged_result_is_made_again_and_said(
     caplog.clear()
     run(spec_of(images), never)
     assert output.stat().st_mtime_ns == changed  # what is as written is left alone
-    assert caplog.text == ""
+    assert "made again" not in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\0" * 80, None])
