@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -112,7 +113,7 @@ def library_weights(word: str, sides: tuple[int, int] | None) -> dict[str, Tenso
             return state
         import timm
 
-        shape = {} if sides is None else {"img_size": sides}
+        shape: dict[str, Any] = {} if sides is None else {"img_size": sides}
         try:
             pretrained = timm.create_model(name, pretrained=True, **shape)
         except TypeError:  # most take any size
@@ -130,7 +131,8 @@ def head_of(network: nn.Module, word: str, sides: tuple[int, int] | None) -> lis
     """Parameters that no pretrained weights begin: of timm its classifier, or the last layer."""
     if word in MEMBERS:
         return head(network)
-    classifier = network.get_classifier() if hasattr(network, "get_classifier") else None
+    find: Any = getattr(network, "get_classifier", None)
+    classifier = find() if find is not None else None
     if isinstance(classifier, nn.Module) and any(True for _ in classifier.parameters()):
         return list(classifier.parameters())
     last = set(class_axes(word, sides))

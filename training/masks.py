@@ -67,12 +67,14 @@ def find_classes(given: Path | None, folder: Path, masks: Sequence[Path]) -> tup
         )
         return REFERENCE_SEGMENTER if same else found, str(path)
     values: set[int] = set()
+    one_channel = False
     for number, mask in enumerate(masks):
         found_values, has_palette = values_of(mask)
         if any(len(set(value)) > 1 for value in found_values):
             return REFERENCE_SEGMENTER, "the reference's colours"
         if has_palette and MaskReader().kind(mask) == "colour":
             return REFERENCE_SEGMENTER, "the reference's colours"
+        one_channel |= any(len(value) == 1 for value in found_values)
         values |= {value[0] for value in found_values}
         if (
             number >= _LOOKED_AT
@@ -83,6 +85,8 @@ def find_classes(given: Path | None, folder: Path, masks: Sequence[Path]) -> tup
     if values == {0, _WHITE}:
         return FOREGROUND, "the masks, which hold 0 and 255"
     highest = max(values - {_WHITE}, default=0)
+    if not one_channel and values <= {0}:  # black alone: the check of classes reports it
+        return REFERENCE_SEGMENTER, "the reference's colours"
     if highest < 1:
         raise InputError(f"{folder}: all masks hold one class: expected two or more")
     return numbered(highest + 1, "segment"), f"the masks, which hold indices up to {highest}"

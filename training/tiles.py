@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core.classes import Classes
+from ..core.classes import REFERENCE_SEGMENTER, Classes
 from ..core.errors import InputError
 from ..pipeline.mask_files import MaskReader
 from ..pipeline.masks import FOREIGN
@@ -29,7 +29,7 @@ class Tiles:
     images: list[Tensor]
     masks: list[Tensor]
     digest: str
-    classes: Classes
+    classes: Classes = REFERENCE_SEGMENTER
 
     def __len__(self) -> int:
         return len(self.names)
