@@ -26,8 +26,10 @@ def train() -> None:
 
 @train.command()
 @click.argument("data", type=PathType)
-@click.option("--member", type=click.Choice(CLASSIFIERS), required=True, help="The network.")
-@train_options.size(64)
+@click.option("--member", type=click.Choice(CLASSIFIERS), help="The network, one of hw1's own.")
+@train_options.ARCH
+@train_options.CLASSES
+@train_options.size("64; of --arch the library's own")
 @train_options.epochs(12)
 @train_options.batch_size(64)
 @train_options.learning_rate("0.01; 6e-4 for efficientnet_lite2")
@@ -55,18 +57,22 @@ def train() -> None:
 def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words: Any) -> None:
     """Train a classifier on DATA.
 
-    DATA is a folder of images named CLASS_ID.png, classes 0 to 49, with a validation folder
-    beside it; or the folder that holds both (train*, val*).
+    DATA is a folder with a folder of images for each class (train/cat/x.jpg), or of images named
+    CLASS_ID.png, with a validation folder beside it; or the folder that holds both (train*, val*);
+    or a CSV of images and labels. What was read is said before the first step.
 
     \b
     Examples:
+      hw1 train classify pets/ --arch torchvision:resnet18 --output runs/pets
       hw1 train classify data/ --member vgg16 --output runs/vgg16
       hw1 train classify data/train_50 --member vgg16 --init vgg16_features.safetensors \\
           --size 48 --epochs 6 --output runs/vgg16
       hw1 train classify data/ --member vgg19_bn_2 --init runs/vgg16/vgg16.safetensors \\
           --teacher runs/vgg16/vgg16.safetensors --budget 90 --output runs/vgg19_bn_2
     """
-    member = words.pop("member")
+    member = _one_network(words.pop("member"), words.pop("arch"), "--member")
+    if words["size"] is None:
+        words["size"] = _usual_size(member)
     _run(_recipe("classify", member, data, 12, words), output, overwrite, as_json)
 
 
@@ -75,11 +81,11 @@ def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **word
 @click.option(
     "--model",
     type=click.Choice(SEGMENTERS),
-    default="fcn8s",
-    show_default=True,
-    help="The network.",
+    help="The network, one of hw1's own.  [default: fcn8s]",
 )
-@train_options.size(256)
+@train_options.ARCH
+@train_options.CLASSES
+@train_options.size("256")
 @click.option(
     "--crop",
     type=(int, int),
@@ -113,24 +119,49 @@ def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **word
 def segment(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words: Any) -> None:
     """Train a segmenter on DATA.
 
-    DATA is a folder of tiles named NAME_sat.jpg, each with its NAME_mask.png in the colours of
-    the seven classes, with a validation folder beside it; or the folder that holds both (train*,
-    val*).
+    DATA is a folder of tiles named NAME_sat.jpg, each with its NAME_mask.png, or one that holds
+    images/ and masks/, with a validation folder beside it; or the folder that holds both (train*,
+    val*). Masks are by colour, as --classes (or a classes.csv beside them) lists them, or by index.
 
     \b
     Examples:
+      hw1 train segment buildings/ --arch torchvision:lraspp_mobilenet_v3_large --output runs/b
       hw1 train segment data/ --init vgg16_features.safetensors --output runs/fcn8s
       hw1 train segment data/train --validation data/validation --size 192 --size-from 128 \\
           --holdout 80 --budget 120 --output runs/fcn8s
     """
+    model = words.pop("model")
+    arch = words.pop("arch")
+    model = _one_network(model, arch, "--model") if model or arch else "fcn8s"
+    words["size"] = words["size"] or 256
     if words["score_scale"] is None:
         words["score_scale"] = _score_scale(words["crop"], words["size"])
-    model = words.pop("model")
     if words["dropout"] is None:
         words["dropout"] = 0.5 if model == "fcn8s" else 0.0
     elif words["dropout"] and model != "fcn8s":
         raise click.UsageError(f"--dropout is for fcn8s; {model} has no such layers")
     _run(_recipe("segment", model, data, 12, words), output, overwrite, as_json)
+
+
+def _one_network(preset: str | None, arch: str | None, option: str) -> str:
+    from ..models.architectures import find_architecture
+
+    if (preset is None) == (arch is None):
+        raise click.UsageError(f"expected a network: give either {option} or --arch")
+    return preset or find_architecture(str(arch)).word
+
+
+def _usual_size(member: str) -> int:
+    """The library's own side, in pixels; of hw1's own networks 64."""
+    from ..models.architectures import find_architecture
+
+    found = find_architecture(member)
+    if found.library is None:
+        return 64
+    sides = found.preprocessing.sides
+    if sides is None:
+        return 64  # a segmenter, which is refused with what else is wrong
+    return min(sides)
 
 
 def _score_scale(crop: tuple[int, int], size: int) -> float:
@@ -172,6 +203,7 @@ def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, An
         "precision": resolve_precision(words["precision"], device),
         "threads": (words["threads"] or cores()) if device == "cpu" else None,
         "teacher": None if words.get("teacher") is None else str(words["teacher"]),
+        "classes": None if words["classes"] is None else str(words["classes"]),
     }
     return Recipe(task=task, member=member, **{**others, **words, **resolved})
 

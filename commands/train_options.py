@@ -81,21 +81,32 @@ _OPTIONS: list[Decorator] = [
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
 ]
 
+ARCH = click.option(
+    "--arch",
+    metavar="NAME",
+    help="The network, any of these libraries: torchvision:NAME or timm:NAME.",
+)
+CLASSES = click.option(
+    "--classes",
+    type=PathType,
+    metavar="FILE",
+    help="The classes in order: .csv (name, or name,r,g,b), .txt or .toml.  [default: as found in "
+    "DATA]",
+)
+
 
 def common(function: Function) -> Function:
     """Those whose defaults are the same for both."""
     return decorate(function, *_OPTIONS)
 
 
-def size(default: int) -> Decorator:
-    """``--size``, with a default in pixels."""
+def size(default: str) -> Decorator:
+    """``--size``; the default, in words, is applied where it's known what of."""
     return click.option(
         "--size",
         type=int,
-        default=default,
-        show_default=True,
         metavar="PIXELS",
-        help="Side of the network's input.",
+        help=f"Side of the network's input.  [default: {default}]",
     )
 
 

@@ -142,6 +142,8 @@ class EnsemblePredictor:
                 member(crops[framing_of(checkpoint)])
                 for member, checkpoint in zip(self._members, self._work.checkpoints, strict=True)
             ]
+            for checkpoint, each in zip(self._work.checkpoints, logits, strict=True):
+                require_finite_outputs(each, checkpoint)
             by_logits = self._work.ensemble.vote == "logits"
             ballots = [each if by_logits else each.softmax(1) for each in logits]
             total = torch.zeros_like(ballots[0])
@@ -179,6 +181,15 @@ def framing_of(checkpoint: Checkpoint) -> Framing:
             "needs; train or import it again"
         )
     return framing
+
+
+def require_finite_outputs(logits: "torch.Tensor", checkpoint: Checkpoint) -> None:
+    """Raise InputError, which names the member, where an output is no number: it has no label."""
+    if not bool(logits.isfinite().all()):
+        raise InputError(
+            f"{checkpoint.member} ({checkpoint.path}): its outputs aren't finite, so they say "
+            "nothing: its weights are damaged, or need --precision fp32"
+        )
 
 
 def _on_grid(crops: UInt8, slots: "np.ndarray[tuple[int], np.dtype[np.int64]]", size: int) -> UInt8:

@@ -62,6 +62,10 @@ class MaskReader:
         looked = self._look(path)
         return None if looked.by is None and self.by is None else self._read(looked)
 
+    def kind(self, path: Path) -> By | None:
+        """What a mask alone holds; None where either would do. Raises InputError."""
+        return self._look(path).by
+
     def read(self, path: Path) -> Mask:
         """A mask. Raises InputError for what is none, and for colours where others hold indices."""
         return self._read(self._look(path))

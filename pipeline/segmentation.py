@@ -17,6 +17,7 @@ from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, UInt
 from ..core.spec import MaskFormat, SegmentSpec
 from ..models.checkpoints import Checkpoint
 from ..models.members import SEGMENTERS
+from .classification import require_finite_outputs
 from .decode import decode_photos, sample_of
 from .masks import colours_of, palette_of
 from .names import output_name
@@ -25,6 +26,8 @@ from .rows import format_row
 from .views import ONE_VIEW, TTA_VIEWS, View
 
 if TYPE_CHECKING:
+    import torch
+
     from ..models.inference import Predict
 
 PIECE_BYTES = 64 * 2**20
@@ -132,7 +135,13 @@ def mask_of(
 
     segment = segment_image if checkpoint.architecture in SEGMENTERS else segment_blended
     preprocessing = checkpoint.preprocessing
-    return segment(ready.logits, image, preprocessing, ready.device, views=views)
+
+    def logits(inputs: "torch.Tensor") -> "torch.Tensor":
+        found = ready.logits(inputs)
+        require_finite_outputs(found, checkpoint)
+        return found
+
+    return segment(logits, image, preprocessing, ready.device, views=views)
 
 
 def encode_mask(

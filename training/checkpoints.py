@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..core.classes import Classes
 from ..core.durable import sweep
 from ..core.errors import InputError
 from ..models import checkpoints as store
@@ -34,10 +35,11 @@ class Checkpoints:
     output: Path
     recipe: Recipe
     main_score: str
+    classes: Classes | None = None
 
     def path(self, stage: str) -> Path:
         """Where a stage's checkpoint lies."""
-        return self.output / stage / f"{self.recipe.member}.safetensors"
+        return self.output / stage / file_name(self.recipe.member)
 
     def keep(self, network: nn.Module, epochs: int, history: History) -> None:
         """Save the weights after the history's last epoch, of ``epochs``, for each stage it is.
@@ -62,7 +64,15 @@ class Checkpoints:
         }
         member, preprocessing = self.recipe.member, self.recipe.preprocessing
         for stage in stages:
-            store.save(weights, self.path(stage), member, preprocessing, about, dtype="keep")
+            store.save(
+                weights,
+                self.path(stage),
+                member,
+                preprocessing,
+                about,
+                dtype="keep",
+                classes=self.classes,
+            )
 
     def read(self, stage: str) -> store.Checkpoint:
         """A stage's checkpoint."""
@@ -75,10 +85,11 @@ class Checkpoints:
         store.save(
             store.load_state(checkpoint),
             checkpoint.path,
-            checkpoint.member,
+            checkpoint.architecture,
             checkpoint.preprocessing,
             {**checkpoint.metadata, "scores": json.dumps(merged)},
             dtype="keep",
+            classes=checkpoint.classes,
         )
         return merged
 
@@ -95,7 +106,7 @@ class Checkpoints:
         (self.output / HELD_OUT).unlink(missing_ok=True)
         for stage in (BEST, *STAGES):
             for member in members:
-                (self.output / stage / f"{member}.safetensors").unlink(missing_ok=True)
+                (self.output / stage / file_name(member)).unlink(missing_ok=True)
         shutil.rmtree(self.output / "tensorboard", ignore_errors=True)
 
     def _earlier_member(self) -> str:
@@ -104,6 +115,11 @@ class Checkpoints:
             if state := read_state(self.output / "state.pt"):
                 return str(json.loads(state["recipe"])["member"])
         return self.recipe.member
+
+
+def file_name(word: str) -> str:
+    """Of an architecture's checkpoint: ``torchvision:resnet50`` has no colon in it."""
+    return f"{word.replace(':', '-')}.safetensors"
 
 
 _NOT_SCORES = frozenset({"epoch", "step", "images", "seconds", "loss"})

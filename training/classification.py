@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from ..core.classes import Classes
 from ..core.preprocessing import Preprocessing, normalise
 from . import augment
 from .device import to_device
-from .photos import CLASSES, Photos
+from .photos import Photos
 from .task import Part, digests_of
 
 TEMPERATURE = 2.0
@@ -32,7 +33,7 @@ class Teacher:
 
     @torch.no_grad()
     def opinion(self, pixels: Tensor) -> Tensor:
-        """Class probabilities (N, 50) of images (N, 3, H, W), 0 to 255, at TEMPERATURE."""
+        """Class probabilities (N, classes) of images (N, 3, H, W), 0 to 255, at TEMPERATURE."""
         size = self.preprocessing.size
         assert isinstance(size, int), "a classifier is trained on squares"
         if pixels.shape[2:] != (size, size):
@@ -43,7 +44,7 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationTask:
-    """Photos of 50 classes.
+    """Photos of classes.
 
     The photos of ``held_out`` and ``validation`` are at the size that they are scored at.
     ``mix`` is none, mixup or cutmix; ``smoothing`` the share of a label spread over all classes.
@@ -64,6 +65,11 @@ class ClassificationTask:
         return len(self.train)
 
     @property
+    def classes(self) -> Classes:
+        """See TrainingTask."""
+        return self.train.classes
+
+    @property
     def digests(self) -> dict[str, str]:
         """See TrainingTask."""
         found = digests_of(self.train, self.held_out, self.validation)
@@ -81,12 +87,14 @@ class ClassificationTask:
     def batch(
         self, indices: Sequence[int], side: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
-        """See TrainingTask; targets are probabilities (N, 50), then the teacher's (N, 50)."""
+        """See TrainingTask; targets are probabilities (N, classes), then as many of a teacher's."""
         positions = torch.as_tensor(indices)
         pixels = augment.photos(
             to_device(self.train.images[positions], self.device), side, generator
         )
-        targets = to_device(F.one_hot(self.train.labels[positions], CLASSES).float(), self.device)
+        targets = to_device(
+            F.one_hot(self.train.labels[positions], len(self.classes)).float(), self.device
+        )
         pixels, targets = augment.mix(pixels, targets, self.mix, generator)
         if self.teacher is not None:
             targets = torch.cat([targets, self.teacher.opinion(pixels)], 1)
@@ -98,11 +106,13 @@ class ClassificationTask:
         Distillation as in Hinton et al. 2015: softened by a temperature, whose square makes up
         for the smaller gradients.
         """
-        labels = targets[:, :CLASSES]
+        labels = targets[:, : len(self.classes)]
         loss = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
         if self.teacher is None:
             return loss
-        distilled = F.cross_entropy(logits / TEMPERATURE, targets[:, CLASSES:]) * TEMPERATURE**2
+        distilled = (
+            F.cross_entropy(logits / TEMPERATURE, targets[:, len(self.classes) :]) * TEMPERATURE**2
+        )
         return (1 - TEACHER_SHARE) * loss + TEACHER_SHARE * distilled
 
     def has(self, part: Part) -> bool:
@@ -123,7 +133,7 @@ class ClassificationTask:
         }
 
     def logits(self, network: nn.Module, photos: Photos) -> Tensor:
-        """Float32 (N, 50), on the CPU, of photos at the size that they are scored at."""
+        """Float32 (N, classes), on the CPU, of photos at the size that they are scored at."""
         return torch.cat(
             [
                 network(normalise(images.to(self.device), self.preprocessing)).float().cpu()

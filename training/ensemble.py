@@ -146,8 +146,11 @@ def _checkpoints(folder: store.Store, members: Sequence[str] | None) -> list[sto
 def _at_each_size(folder: Path, checkpoints: Sequence[store.Checkpoint]) -> dict[int, Photos]:
     """The labelled images at each side, in pixels, that a member wants them at."""
     sides = sorted({_side(checkpoint) for checkpoint in checkpoints})
+    classes = store.agreed_classes(checkpoints)
     return {
-        side: load_photos(folder, side, every_class=False, tick=lambda *_: None).resized(side)
+        side: load_photos(
+            folder, side, every_class=False, tick=lambda *_: None, classes=classes
+        ).resized(side)
         for side in sides
     }
 

@@ -1,28 +1,35 @@
 """What a network begins with: pretrained layers where there are any, nothing that disturbs them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..core.errors import InputError
 from ..models import files
 from ..models._torchvision import models
+from ..models.architectures import find_architecture
 from ..models.backbones import vgg16_features
 from ..models.classifiers import VGG16, VGG19BN
 from ..models.collapse import collapse
 from ..models.efficientnet import EfficientNetLite2
 from ..models.fit import check, fit
-from ..models.registry import build
+from ..models.members import MEMBERS
+from ..models.registry import build, class_axes
 from ..models.segmenters import FCN8s, FCN32s
+from ..models.wrappers import unwrap
 from . import grow
 
 _TORCHVISION = {"vgg16", "resnet152", "densenet161", "densenet169", "resnext101_32x8d"}
 _VGG_NUMBERED = re.compile(r"(?:features\.|backbone\.)?(\d+\.(?:weight|bias))")
 # The names that densenets' weights had when torchvision published them.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
+
+_TRUNK = 0.9  # of the weights: what holds so many is no block, but all of them
+_SAID = 200  # characters of another library's error
 
 Samples = Callable[[], Tensor]
 """Gives normalised training images, float32 (N, 3, S, S), to calibrate batch norms on."""
@@ -36,8 +43,16 @@ class Start:
     origin: str
 
 
-def start(member: str, init: str, size: int, samples: Samples, *, dropout: float = 0.0) -> Start:
-    """Build a member and give it its first weights.
+def start(
+    member: str,
+    init: str,
+    size: int,
+    samples: Samples,
+    *,
+    classes: int | None = None,
+    dropout: float = 0.0,
+) -> Start:
+    """Build a member, or another architecture by its word, and give it its first weights.
 
     ``init`` is ``imagenet``, ``scratch``, or a file: a checkpoint of this member, its ImageNet
     weights (which have another head), or VGG16's convolutions (of a checkpoint of vgg16, or
@@ -46,16 +61,82 @@ def start(member: str, init: str, size: int, samples: Samples, *, dropout: float
     fcn8s's, in training. Raises InputError for a file that doesn't fit, and where torchvision's
     weights cannot be had.
     """
-    network = build(member)
+    if member not in MEMBERS:
+        return _of_library(member, init, size, classes)
+    network = build(member, classes=classes)
     _start_segmenter(network)
     if init == "imagenet":
         origin = _from_torchvision(network, member, samples)
     elif init == "scratch":
         origin = "random weights"
     else:
-        network, origin = _from_file(network, member, Path(init), samples)
+        network, origin = _from_file(network, member, Path(init), samples, classes)
     _drop_out(network, dropout)
     return Start(collapse(network, size), origin)
+
+
+def _of_library(word: str, init: str, size: int, classes: int | None) -> Start:
+    """A network of torchvision or timm, with the library's weights, a file's, or random ones."""
+    sides = (size, size) if find_architecture(word).task == "classify" else None
+    network = build(word, classes=classes, sides=sides)
+    if init == "scratch":
+        return Start(network, "random weights")
+    if init == "imagenet":
+        state, origin = library_weights(word, sides), f"{word.partition(':')[0]}'s own weights"
+    else:
+        state, origin = unwrap(files.parse(files.read_bytes(Path(init)), Path(init))[0], init), init
+    ours = network.state_dict()
+    last = set(class_axes(word, sides))
+    misfits = [
+        name
+        for name, tensor in ours.items()
+        if name not in last and (name not in state or state[name].shape != tensor.shape)
+    ]
+    if misfits:
+        raise InputError(
+            f"--init {init} doesn't fit {word}: it lacks {misfits[0]}, or has it in another shape"
+            f"{f', and {len(misfits) - 1} more' if len(misfits) > 1 else ''}"
+        )
+    fitting = {n: t for n, t in state.items() if n in ours and t.shape == ours[n].shape}
+    network.load_state_dict(fitting, strict=False)
+    whole = all(name in fitting for name in last)
+    return Start(network, origin if whole else f"{origin}, all but the last layer")
+
+
+def library_weights(word: str, sides: tuple[int, int] | None) -> dict[str, Tensor]:
+    """The weights that a library offers for its network; InputError where they can't be had."""
+    library, _, name = word.partition(":")
+    try:
+        if library == "torchvision":
+            weights = next(iter(models.get_model_weights(name)))
+            state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+            return state
+        import timm
+
+        shape: dict[str, Any] = {} if sides is None else {"img_size": sides}
+        try:
+            pretrained = timm.create_model(name, pretrained=True, **shape)
+        except TypeError:  # most take any size
+            pretrained = timm.create_model(name, pretrained=True)
+        found: dict[str, Tensor] = pretrained.state_dict()
+    except (OSError, RuntimeError, StopIteration, ImportError) as error:
+        raise InputError(
+            f"--init imagenet: the weights of {word} cannot be had ({str(error)[:_SAID]}): give "
+            "--init FILE, or --init scratch"
+        ) from error
+    return found
+
+
+def head_of(network: nn.Module, word: str, sides: tuple[int, int] | None) -> list[nn.Parameter]:
+    """Parameters that no pretrained weights begin: of timm its classifier, or the last layer."""
+    if word in MEMBERS:
+        return head(network)
+    find: Any = getattr(network, "get_classifier", None)
+    classifier = find() if find is not None else None
+    if isinstance(classifier, nn.Module) and any(True for _ in classifier.parameters()):
+        return list(classifier.parameters())
+    last = set(class_axes(word, sides))
+    return [parameter for name, parameter in network.named_parameters() if name in last]
 
 
 def convolutions(network: nn.Module) -> nn.Sequential | None:
@@ -78,19 +159,38 @@ def head(network: nn.Module) -> list[nn.Parameter]:
     return list(last.parameters())
 
 
-def freeze(network: nn.Module, count: int) -> list[nn.Module]:
+def freeze(
+    network: nn.Module, count: int, last: Sequence[nn.Parameter] | None = None
+) -> list[nn.Module]:
     """Keep the first ``count`` blocks as they are, and return them: batch norms' statistics too.
 
     A block is what lies between two halvings of the image: VGG's, up to and with a pooling; a
-    residual or dense stage with what goes before it. Raises InputError where there are fewer.
+    residual or dense stage with what goes before it. ``last`` are the head's parameters of a
+    library's network, whose blocks are its layers in their order, those of its trunk one by one.
+    Raises InputError where there are fewer.
     """
-    blocks = _blocks(network)
+    blocks = _blocks(network) if last is None else _library_blocks(network, last)
     if count > len(blocks):
         raise InputError(f"--freeze {count}: this network has {len(blocks)} blocks")
     frozen = [layer for block in blocks[:count] for layer in block]
     for layer in frozen:
         layer.requires_grad_(False)
     return frozen
+
+
+def _library_blocks(network: nn.Module, last: Sequence[nn.Parameter]) -> list[list[nn.Module]]:
+    head_ids = {id(parameter) for parameter in last}
+    whole = sum(p.numel() for p in network.parameters() if id(p) not in head_ids)
+
+    def parts(module: nn.Module, name: str) -> list[nn.Module]:
+        own = [p for p in module.parameters() if id(p) not in head_ids]
+        is_trunk = sum(p.numel() for p in own) > _TRUNK * whole or name == "backbone"
+        if is_trunk and any(True for _ in module.children()):
+            return [part for key, child in module.named_children() for part in parts(child, key)]
+        return [module] if own else []
+
+    found = parts(network, "")
+    return [[part] for part in found if not any(id(p) in head_ids for p in part.parameters())]
 
 
 def _blocks(network: nn.Module) -> list[list[nn.Module]]:
@@ -197,11 +297,11 @@ def _fetch(name: str) -> dict[str, Tensor]:
 
 
 def _from_file(
-    network: nn.Module, member: str, path: Path, samples: Samples
+    network: nn.Module, member: str, path: Path, samples: Samples, classes: int | None
 ) -> tuple[nn.Module, str]:
     state, _ = files.parse(files.read_bytes(path), path)
     try:
-        check(state, member, path)
+        check(state, member, path, classes)
     except InputError as misfit:
         if _load_all_but_head(network, state):
             return network, f"{path.name}, all but its head"
@@ -215,7 +315,7 @@ def _from_file(
         layers.load_state_dict(convs.state_dict())
         _settle(network, layers, samples)
         return network, f"VGG16's convolutions of {path.name}"
-    return fit(state, member, path).train().requires_grad_(True), path.name
+    return fit(state, member, path, classes).train().requires_grad_(True), path.name
 
 
 def _load_all_but_head(network: nn.Module, state: dict[str, Tensor]) -> bool:

@@ -20,7 +20,7 @@ from .history import History
 from .optimise import Schedule, learning_rate, side
 from .recipe import Recipe
 from .state import write_state
-from .task import Part, TrainingTask
+from .task import Part, TrainingTask, output_of
 from .winograd import train_fast, use_winograd
 
 LOG_SECONDS = 30.0
@@ -114,7 +114,9 @@ class Loop:
             self.recipe.device, enabled=self.recipe.precision == "fp16"
         )
         prefix = "held_out_" if self.task.has("held-out") else ""
-        self.checkpoints = Checkpoints(self.output, self.recipe, prefix + self.task.main_score)
+        self.checkpoints = Checkpoints(
+            self.output, self.recipe, prefix + self.task.main_score, self.task.classes
+        )
 
     @property
     def _state_path(self) -> Path:
@@ -216,7 +218,7 @@ class Loop:
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            logits = self.network(inputs)
+            logits = output_of(self.network(inputs))
         loss = self.task.loss(logits.float(), targets)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

@@ -9,17 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.classes import REFERENCE_CLASSIFIER
+from ..core.classes import Classes
 from ..core.errors import InputError
+from ..core.preprocessing import Framing
 from ..core.records import UInt8
-from ..evaluation.truth import class_in_name
 from ..pipeline.crops import crop
-from ..pipeline.formats import SUFFIXES
+from .labelled import Labelled, find_labelled
 from .source import fingerprint, hold_out, listing, read_pixels
-
-CLASSES = len(REFERENCE_CLASSIFIER)
-ODD_SIDE = 64
-"""The side, in pixels, that images of differing sizes are kept at to train on, if not larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +26,7 @@ class Photos:
     images: Tensor
     labels: Tensor
     digest: str
+    classes: Classes
 
     def __len__(self) -> int:
         return len(self.names)
@@ -39,80 +36,76 @@ class Photos:
         kept, held_out = hold_out(len(self), holdout)
         return self._subset(kept), self._subset(held_out)
 
-    def resized(self, size: int) -> "Photos":
-        """The images at size × size pixels, by the pipeline's own resize: as they are scored."""
-        if not len(self) or self.images.shape[2:] == (size, size):
+    def resized(self, framing: Framing | int) -> "Photos":
+        """The images in a framing (a number: squares), by the pipeline's own: as scored."""
+        sides = (framing, framing) if isinstance(framing, int) else framing.size
+        if not len(self) or tuple(self.images.shape[2:]) == sides:
             return self
         return Photos(
             self.names,
             _stack(
-                crop(np.ascontiguousarray(i.permute(1, 2, 0).numpy()), size) for i in self.images
+                crop(np.ascontiguousarray(i.permute(1, 2, 0).numpy()), framing) for i in self.images
             ),
             self.labels,
             self.digest,
+            self.classes,
         )
 
     def _subset(self, positions: list[int]) -> "Photos":
         names = tuple(self.names[i] for i in positions)
-        return Photos(names, self.images[positions], self.labels[positions], self.digest)
+        return Photos(
+            names, self.images[positions], self.labels[positions], self.digest, self.classes
+        )
 
 
 def load_photos(
-    folder: Path, side: int, *, every_class: bool, tick: Callable[[int, int], None]
+    folder: Path,
+    framing: Framing | int,
+    *,
+    every_class: bool,
+    tick: Callable[[int, int], None],
+    classes: Classes | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Photos:
-    """Read a folder of ``{class}_{id}.png`` files (other images' suffixes too).
+    """Read the labelled images of a folder or a CSV: see `find_labelled`.
 
-    Images of one size, not above ``side``, keep it. Else each becomes a square of ``side`` pixels
-    when it's read, by the pipeline's own resize. Raises InputError for no images, a name without a
-    class or with one beyond the 50, with ``every_class`` for a class without images, and for a
-    file that cannot be read. ``tick`` gets how many images of how many are read.
+    ``framing`` is what is kept of an image; of a number, the side of squares, images of one size
+    that isn't above it keep that. Raises InputError for no images, for labels that are none, with
+    ``every_class`` for a class without images, and for a file that cannot be read. ``tick`` gets
+    how many images of how many are read, ``say`` what was found.
     """
-    paths = sorted(path for path in folder.iterdir() if _is_image(path))
-    if not paths:
-        raise InputError(f"{folder}: no images, files named CLASS_ID.png (12_0450.png)")
-    labels = _labels(folder, paths)
+    found = find_labelled(folder, classes)
+    say(found.summary(folder))
     if every_class:
-        _check_classes(folder, labels)
+        _check_classes(folder, found)
     pixels: list[UInt8] = []
-    squares = False
-    for count, path in enumerate(paths):
-        tick(count, len(paths))
+    squares = not isinstance(framing, int)
+    for count, path in enumerate(found.paths):
+        tick(count, len(found.paths))
         array = read_pixels(path)
         differs = bool(pixels) and array.shape != pixels[0].shape
-        if not squares and (differs or max(array.shape[:2]) > side):
-            squares, pixels = True, [crop(earlier, side) for earlier in pixels]
-        pixels.append(crop(array, side) if squares else array)
+        if isinstance(framing, int) and not squares and (differs or max(array.shape[:2]) > framing):
+            squares, pixels = True, [crop(earlier, framing) for earlier in pixels]
+        pixels.append(crop(array, framing) if squares else array)
     return Photos(
-        tuple(path.name for path in paths),
+        found.names,
         _stack(pixels),
-        torch.tensor(labels),
-        fingerprint(paths),
+        torch.tensor(found.labels),
+        fingerprint(found.paths, found.names),
+        found.classes,
     )
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _labels(folder: Path, paths: list[Path]) -> list[int]:
-    """The classes that the names begin with."""
-    found = [class_in_name(path.name) for path in paths]
-    labels = [label for label in found if label is not None]
-    if len(labels) < len(paths):
-        wrong = [path.name for path, label in zip(paths, found, strict=True) if label is None]
-        raise InputError(
-            f"{folder}: {len(wrong)} names do not begin with a class, 0 to {CLASSES - 1}, as in "
-            f"12_0450.png: {listing(wrong)}"
-        )
-    return labels
-
-
-def _check_classes(folder: Path, labels: list[int]) -> None:
-    counts = Counter(labels)
-    empty = [str(label) for label in range(CLASSES) if not counts[label]]
+def _check_classes(folder: Path, found: Labelled) -> None:
+    counts, total = Counter(found.labels), len(found.classes)
+    empty = [
+        str(label) if name == str(label) or found.how == "their names" else name
+        for label, name in enumerate(found.classes.names)
+        if not counts[label]
+    ]
     if empty:
         raise InputError(
-            f"{folder}: {len(empty)} of the {CLASSES} classes have no image: {listing(empty, 10)}"
+            f"{folder}: {len(empty)} of the {total} classes have no image: {listing(empty, 10)}"
         )
 
 

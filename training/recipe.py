@@ -2,15 +2,19 @@
 
 import json
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..core.errors import InputError
 from ..core.numerics import Device, Precision
-from ..core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from ..core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Framing, Preprocessing
 from ..core.records import TaskKind
+from ..models.architectures import find_architecture
 from ..models.members import MEMBERS
+
+ODD_SIDE = 64
+"""The side, in pixels, that images of differing sizes are kept at to train on, if not larger."""
 
 # The stride of a segmenter's finest predictions.
 _CELL = {"fcn8s": 8, "fcn32s": 32}
@@ -26,6 +30,8 @@ def usual_rate(task: TaskKind, member: str) -> float:
     """The learning rate where none is given."""
     if task == "segment":
         return 1e-4
+    if member not in MEMBERS:
+        return 3e-4
     return 6e-4 if member in _BY_ADAMW else 0.01
 
 
@@ -68,20 +74,48 @@ class Recipe:
     device: Device
     precision: Precision
     threads: int | None
+    classes: str | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
         """What the checkpoints' metadata carries: how pixels become this network's input."""
         if self.task == "classify":
+            if self.member not in MEMBERS:
+                return self._like_the_library()
             member = MEMBERS[self.member]
             return Preprocessing(self.size, 1.0, member.mean, member.std)
-        cell = _CELL[self.member]
+        cell = _CELL.get(self.member, 1)
         return Preprocessing(None, self.score_scale, IMAGENET_MEAN, IMAGENET_STD, cell)
+
+    def _like_the_library(self) -> Preprocessing:
+        """The library's own, for inputs of ``size``: what is cropped keeps its share."""
+        usual = find_architecture(self.member).preprocessing
+        sides = usual.sides or (self.size, self.size)
+        resize = usual.resize
+        if isinstance(resize, int):
+            resize = round(resize * self.size / min(sides))
+        elif resize is not None:
+            resize = (
+                round(resize[0] * self.size / sides[0]),
+                round(resize[1] * self.size / sides[1]),
+            )
+        return replace(usual, size=self.size, resize=resize)
+
+    @property
+    def framings(self) -> tuple[Framing | int, Framing | int]:
+        """Of a classifier: what is kept of an image to train on, and what it's scored by."""
+        scored = self.preprocessing.framing
+        assert scored is not None, "only a classifier has a framing"
+        if scored.resize is None and scored.interpolation == "bilinear":
+            return max(self.size, ODD_SIDE), self.size
+        if isinstance(scored.resize, int):
+            return replace(scored, size=(scored.resize, scored.resize)), scored
+        return replace(scored, size=scored.resize or scored.size), scored
 
     @property
     def adamw(self) -> bool:
         """Whether AdamW is the optimiser, not SGD with Nesterov's momentum."""
-        return self.task == "segment" or self.member in _BY_ADAMW
+        return self.task == "segment" or self.member in _BY_ADAMW or self.member not in MEMBERS
 
     @property
     def head_lr(self) -> float:
@@ -106,7 +140,8 @@ class Recipe:
     def command(self) -> str:
         """The command line that this recipe is, every choice spelled out, paths by their names."""
         words = ["hw1", "train", self.task, Path(self.data).name]
-        words += ["--member" if self.task == "classify" else "--model", self.member]
+        option = "--member" if self.task == "classify" else "--model"
+        words += [option if self.member in MEMBERS else "--arch", self.member]
         for name, value in asdict(self).items():
             if value is None or name in _NOT_OPTIONS or name in _OPTIONS_OF_OTHERS[self.task]:
                 continue
@@ -116,7 +151,9 @@ class Recipe:
             if isinstance(value, tuple):
                 words += [str(part) for part in value]
             else:
-                words.append(Path(value).name if name in {"init", "teacher"} else str(value))
+                words.append(
+                    Path(value).name if name in {"init", "teacher", "classes"} else str(value)
+                )
         return shlex.join(words)
 
     def diverged(self, found: str) -> InputError:

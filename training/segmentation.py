@@ -8,14 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from ..core.classes import REFERENCE_SEGMENTER, Classes
 from ..core.preprocessing import Preprocessing, normalise
 from ..evaluation.metrics import count_pixels, land_scores, mean, pixel_accuracy
-from ..pipeline.masks import NAMES, UNKNOWN
+from ..pipeline.blended import segment_blended
 from ..pipeline.tiles import evened, segment_image
 from . import augment
 from .device import to_device
-from .task import Part, digests_of
-from .tiles import IGNORED, Tiles, mask_name
+from .masks import mask_name
+from .task import Part, digests_of, output_of
+from .tiles import IGNORED, Tiles
 
 _TINY = 1e-12
 """In place of a 0 that is to be divided by."""
@@ -26,7 +28,8 @@ class SegmentationTask:
     """Crops of tiles of ``crop[0]`` to ``crop[1]`` pixels a side, and their masks.
 
     ``colours`` is how much of the full change of colours they undergo.
-    ``class_weights`` is float32 (7,), on the device. Pixels of class 6, unknown, teach nothing.
+    ``class_weights`` is float32 (classes,), on the device. Unlabelled pixels teach nothing.
+    ``seamless`` networks, FCN8s and FCN32s, are scored whole however large a tile is.
     """
 
     train: Tiles
@@ -37,10 +40,16 @@ class SegmentationTask:
     preprocessing: Preprocessing
     device: torch.device
     class_weights: Tensor
+    seamless: bool = True
     main_score: str = "miou"
 
     def __len__(self) -> int:
         return len(self.train)
+
+    @property
+    def classes(self) -> Classes:
+        """See TrainingTask."""
+        return self.train.classes
 
     @property
     def digests(self) -> dict[str, str]:
@@ -68,7 +77,8 @@ class SegmentationTask:
             generator,
             self.colours,
         )
-        classes = classes.masked_fill(classes >= UNKNOWN, IGNORED)
+        if self.classes.unlabelled is not None:
+            classes = classes.masked_fill(classes == self.classes.unlabelled, IGNORED)
         return normalise(images, self.preprocessing), classes
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -88,33 +98,46 @@ class SegmentationTask:
     def score(self, network: nn.Module, part: Part) -> dict[str, float]:
         """See TrainingTask: mIoU, pixel accuracy, and the IoU of each class that occurs."""
         tiles = self._part(part)
-        counts = np.zeros((len(NAMES), len(NAMES)), np.int64)
+        known = self.classes
+        segment = segment_image if self.seamless else segment_blended
+        counts = np.zeros((len(known), len(known)), np.int64)
         if tiles is not None:
             for image, mask in zip(tiles.images, tiles.masks, strict=True):
                 pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-                classes = segment_image(network, pixels, self.preprocessing, self.device)
-                counts += count_pixels(mask.numpy(), classes)
-        ious = {f"iou_{score.name}": score.iou for score in land_scores(counts)}
-        scores = {"miou": mean(list(ious.values())), "pixel_accuracy": pixel_accuracy(counts)}
+                classes = segment(
+                    lambda inputs: output_of(network(inputs)),
+                    pixels,
+                    self.preprocessing,
+                    self.device,
+                )
+                counts += count_pixels(mask.numpy(), classes, len(known))
+        ious = {f"iou_{score.name}": score.iou for score in land_scores(counts, known)}
+        scores = {
+            "miou": mean(list(ious.values())),
+            "pixel_accuracy": pixel_accuracy(counts, known.unlabelled),
+        }
         return {name: value for name, value in (scores | ious).items() if value is not None}
 
     def _part(self, part: Part) -> Tiles | None:
         return self.held_out if part == "held-out" else self.validation
 
 
-def balanced_weights(masks: Sequence[Tensor]) -> Tensor:
-    """Float32 (7,): rarer classes weigh more, by one over the root of their share of the pixels.
+def balanced_weights(masks: Sequence[Tensor], classes: Classes = REFERENCE_SEGMENTER) -> Tensor:
+    """Float32 (classes,): rarer ones weigh more, by one over the root of their share of the pixels.
 
-    The mean over the pixels is 1; unknown and absent classes weigh nothing.
+    The mean over the pixels is 1; unlabelled and absent classes weigh nothing.
     """
     counts = torch.zeros(256, dtype=torch.float64)
     for mask in masks:
         counts += torch.bincount(mask.flatten().long(), minlength=256)
-    share = counts[:UNKNOWN] / counts[:UNKNOWN].sum().clamp(min=1)
+    known = [index for index in range(len(classes)) if index != classes.unlabelled]
+    share = counts[known] / counts[known].sum().clamp(min=1)
     # A class of a few pixels would otherwise outweigh all others together.
     weights = torch.where(share > 0, share.clamp(min=1e-3).rsqrt(), 0.0)
     weights = weights / (weights * share).sum().clamp(min=_TINY)
-    return torch.cat([weights, torch.zeros(1, dtype=torch.float64)]).float()
+    every = torch.zeros(len(classes), dtype=torch.float64)
+    every[known] = weights
+    return every.float()
 
 
 def balanced_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

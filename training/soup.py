@@ -15,7 +15,13 @@ from typing import Any
 from torch import Tensor
 
 from ..core.errors import InputError
-from ..models.checkpoints import Checkpoint, load_state, read_checkpoint, save
+from ..models.checkpoints import (
+    Checkpoint,
+    agreed_classes,
+    load_state,
+    read_checkpoint,
+    save,
+)
 from ..models.files import require_writable
 
 
@@ -34,18 +40,20 @@ def make_soup(paths: Sequence[Path], output: Path) -> Checkpoint:
     checkpoints = [read_checkpoint(path) for path in paths]
     last = checkpoints[-1]
     for checkpoint in checkpoints:
-        if checkpoint.member != last.member:
+        if checkpoint.architecture != last.architecture:
             raise InputError(
-                f"{checkpoint.path} is a checkpoint of {checkpoint.member}, {last.path} of "
-                f"{last.member}: expected one member's"
+                f"{checkpoint.path} is a checkpoint of {checkpoint.architecture}, {last.path} of "
+                f"{last.architecture}: expected one member's"
             )
+    agreed_classes(checkpoints)
     states = [load_state(checkpoint) for checkpoint in checkpoints]
     _require_shapes(checkpoints, states)
     metadata = {
         "recipe": shlex.join(["hw1", "train", "soup", *map(_name, paths)]),
         "ingredients": json.dumps([_ingredient(checkpoint) for checkpoint in checkpoints]),
     }
-    save(_mean(states), output, last.member, last.preprocessing, metadata)
+    made = _mean(states)
+    save(made, output, last.architecture, last.preprocessing, metadata, classes=last.classes)
     return read_checkpoint(output)
 
 

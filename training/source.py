@@ -26,11 +26,16 @@ def find_source(data: Path, validation: Path | None) -> Source:
     """Find the two folders: DATA holds ``train*`` and ``val*``, or is the training folder itself.
 
     In the second case the validation folder is the one given, or the ``val*`` folder beside it.
-    Raises InputError where there is no such folder, or more than one.
+    DATA may be a CSV file of images and labels too, and so may the validation images be. Raises
+    InputError where there is no such folder, or more than one.
     """
+    if data.is_file() and data.suffix.lower() == ".csv":
+        if validation is not None and not validation.exists():
+            raise InputError(f"--validation {validation}: no such file or folder")
+        return Source(data, validation)
     if not data.is_dir():
         raise InputError(f"{data}: no such folder of training images")
-    train = one_folder(data, "train")
+    train = None if _holds_classes(data) else one_folder(data, "train")
     beside = data
     if train is None:
         train, beside = data, data.absolute().parent
@@ -38,9 +43,16 @@ def find_source(data: Path, validation: Path | None) -> Source:
         validation = one_folder(beside, "val")
         if validation is not None and validation.resolve() == train.resolve():
             validation = None
-    elif not validation.is_dir():
+    elif not validation.is_dir() and validation.suffix.lower() != ".csv":
         raise InputError(f"--validation {validation}: no such folder")
     return Source(train, validation)
+
+
+def _holds_classes(data: Path) -> bool:
+    """Whether DATA is a folder of classes, one of which may be named trains, or valleys."""
+    inner = [path.name for path in data.iterdir() if path.is_dir() and path.name[0] != "."]
+    others = [name for name in inner if not name.startswith(("train", "val", "test"))]
+    return len(others) > 1 and not {"images", "masks"} & set(others)
 
 
 def one_folder(parent: Path, prefix: str) -> Path | None:
@@ -55,11 +67,14 @@ def one_folder(parent: Path, prefix: str) -> Path | None:
     return found[0] if found else None
 
 
-def fingerprint(paths: Sequence[Path]) -> str:
-    """A digest, in hexadecimal, of the files' names and sizes: whether a resume has the same."""
+def fingerprint(paths: Sequence[Path], names: Sequence[str] | None = None) -> str:
+    """A digest, in hexadecimal, of the files' names and sizes: whether a resume has the same.
+
+    ``names`` None: those in their own folders.
+    """
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.name}\0{path.stat().st_size}\n".encode(errors="surrogateescape"))
+    for path, name in zip(paths, names or [path.name for path in paths], strict=True):
+        digest.update(f"{name}\0{path.stat().st_size}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

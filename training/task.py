@@ -1,9 +1,11 @@
 """What the loop needs of a task: batches, a loss, scores."""
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from torch import Generator, Tensor, nn
+
+from ..core.classes import Classes
 
 Part = Literal["held-out", "validation"]
 
@@ -14,6 +16,10 @@ class TrainingTask(Protocol):
     @property
     def main_score(self) -> str:
         """The name of the score that decides which epoch is the best."""
+
+    @property
+    def classes(self) -> Classes:
+        """What is told apart, as the checkpoint lists it."""
 
     @property
     def digests(self) -> dict[str, str]:
@@ -42,6 +48,12 @@ class TrainingTask(Protocol):
 
     def score(self, network: nn.Module, part: Part) -> dict[str, float]:
         """The scores, by name, of a network in evaluation mode on the device."""
+
+
+def output_of(outputs: Any) -> Tensor:
+    """The logits of what a network returned: torchvision's segmenters give a dict."""
+    found: Tensor = outputs["out"] if isinstance(outputs, Mapping) else outputs
+    return found
 
 
 class _Images(Protocol):

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from ..core.classes import Classes, read_classes
 from ..core.errors import InputError
 from ..models import checkpoints as store
+from ..models.architectures import find_architecture
 from ..models.inference import memory_faults
 from ..models.members import MEMBERS
 from . import initial
@@ -19,7 +21,7 @@ from .checkpoints import BEST, HELD_OUT, STAGES, Checkpoints
 from .classification import ClassificationTask, Teacher
 from .loop import Loop, require_same_run
 from .optimise import plan
-from .photos import ODD_SIDE, load_photos
+from .photos import load_photos
 from .recipe import Recipe
 from .segmentation import SegmentationTask, balanced_weights
 from .source import Source, find_source
@@ -101,14 +103,26 @@ def _loop(recipe: Recipe, task: TrainingTask, output: Path, say: Say, *, resume:
         init,
         recipe.size,
         lambda: _samples(recipe, task),
+        classes=len(task.classes),
         dropout=recipe.dropout,
     )
+    is_preset = recipe.member in MEMBERS
+    sides = None if _segments(recipe) else (recipe.size, recipe.size)
+    last = initial.head_of(begun.network, recipe.member, sides)
+    if recipe.batch_size == 1 and any(
+        isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+        for layer in begun.network.modules()
+    ):
+        raise InputError(
+            f"--batch-size 1: {recipe.member} has batch norm, which compares the images of a "
+            "batch: expected 2 or more"
+        )
     loop = Loop(
         recipe=recipe,
         task=task,
         network=begun.network,
-        head=initial.head(begun.network),
-        frozen=initial.freeze(begun.network, recipe.freeze),
+        head=last,
+        frozen=initial.freeze(begun.network, recipe.freeze, None if is_preset else last),
         schedule=plan(recipe, len(task)),
         output=output,
         say=say,
@@ -157,7 +171,7 @@ def _segments(recipe: Recipe) -> bool:
 
 def _check(recipe: Recipe) -> None:
     """Raise InputError for options that cannot be together."""
-    if MEMBERS[recipe.member].task != recipe.task:
+    if find_architecture(recipe.member).task != recipe.task:
         raise InputError(f"{recipe.member} is not trained to {recipe.task}")
     unit = 32 if _segments(recipe) else 1
     if recipe.size < 32 or recipe.size % unit:
@@ -203,9 +217,15 @@ def _check_output(recipe: Recipe, output: Path, checkpoints: Checkpoints) -> Non
 
 def _land_cover(recipe: Recipe, source: Source, say: Say) -> SegmentationTask:
     tick = _ticker("tiles", say)
-    train, held_out = load_tiles(source.train, warn=say, tick=tick).split(recipe.holdout)
+    given = Path(recipe.classes) if recipe.classes else None
+    tiles = load_tiles(source.train, warn=say, tick=tick, classes=given, say=say)
+    train, held_out = tiles.split(recipe.holdout)
     _check_crops(recipe, train)
-    validation = load_tiles(source.validation, warn=say, tick=tick) if source.validation else None
+    validation = None
+    if source.validation:
+        validation = load_tiles(
+            source.validation, warn=say, tick=tick, classes=tiles.classes, say=say
+        )
     return SegmentationTask(
         train=train,
         held_out=held_out,
@@ -214,7 +234,8 @@ def _land_cover(recipe: Recipe, source: Source, say: Say) -> SegmentationTask:
         colours=recipe.colours,
         preprocessing=recipe.preprocessing,
         device=torch.device(recipe.device),
-        class_weights=balanced_weights(train.masks).to(recipe.device),
+        class_weights=balanced_weights(train.masks, tiles.classes).to(recipe.device),
+        seamless=recipe.member in MEMBERS,
     )
 
 
@@ -232,34 +253,42 @@ def _check_crops(recipe: Recipe, tiles: Tiles) -> None:
 
 def _objects(recipe: Recipe, source: Source, say: Say) -> ClassificationTask:
     tick = _ticker("images", say)
-    size = recipe.size
-    photos = load_photos(source.train, max(size, ODD_SIDE), every_class=True, tick=tick)
+    kept, scored = recipe.framings
+    given = read_classes(Path(recipe.classes)) if recipe.classes else None
+    photos = load_photos(source.train, kept, every_class=True, tick=tick, classes=given, say=say)
     train, held_out = photos.split(recipe.holdout)
     if len(train) == 1:
         _require_no_batch_norm(recipe, f"--holdout {recipe.holdout} leaves one image to train on")
     validation = None
     if source.validation:
-        validation = load_photos(source.validation, size, every_class=False, tick=tick).resized(
-            size
-        )
+        validation = load_photos(
+            source.validation,
+            scored,
+            every_class=False,
+            tick=tick,
+            classes=photos.classes,
+            say=say,
+        ).resized(scored)
     return ClassificationTask(
         train=train,
-        held_out=held_out.resized(size),
+        held_out=held_out.resized(scored),
         validation=validation,
         preprocessing=recipe.preprocessing,
         device=torch.device(recipe.device),
         smoothing=recipe.smoothing,
         mix=recipe.mix,
-        teacher=_teacher(recipe),
+        teacher=_teacher(recipe, photos.classes),
     )
 
 
-def _teacher(recipe: Recipe) -> Teacher | None:
+def _teacher(recipe: Recipe, classes: Classes) -> Teacher | None:
     if recipe.teacher is None:
         return None
     checkpoint = store.read_checkpoint(Path(recipe.teacher))
-    if MEMBERS[checkpoint.member].task != "classify":
+    if checkpoint.task != "classify":
         raise InputError(f"--teacher {recipe.teacher}: {checkpoint.member} is no classifier")
+    if difference := classes.difference(checkpoint.classes):
+        raise InputError(f"--teacher {recipe.teacher} knows other classes: {difference}")
     network = store.load(checkpoint).to(recipe.device).requires_grad_(False)
     return Teacher(network, checkpoint.preprocessing, checkpoint.digest)
 

@@ -114,9 +114,8 @@ def test_bad_photos(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 of the 50 classes have no image: 7, 31"):
         photos_of(folder)
     photos_of(folder, every_class=False)
-    shutil.copy(folder / "8_0.png", folder / "50_0.png")
     shutil.copy(folder / "8_0.png", folder / "cat.png")
-    with pytest.raises(InputError, match=r"2 names .*0 to 49.*: 50_0.png, cat.png"):
+    with pytest.raises(InputError, match=r"1 names .*as in 12_0450.png: cat.png"):
         photos_of(folder)
 
 
@@ -158,7 +157,7 @@ def test_colours_that_are_no_class(tiles: Path) -> None:
     assert "3 of 9,216 mask pixels, in 1 files" in warnings[0]
     assert (found.masks[2].flatten()[:3] == IGNORED).all()
     paint(tiles / "0001_mask.png", (255, 0, 0), 300)
-    with pytest.raises(InputError, match=r"303 of 9,216 mask pixels, in 2 files.*seven colours"):
+    with pytest.raises(InputError, match=r"303 of 9,216 mask pixels, in 2 .*classes' colours"):
         tiles_of(tiles)
 
 

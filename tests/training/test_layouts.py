@@ -1,0 +1,58 @@
+"""Data as people have it: which classes, which images and masks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hw1.core.errors import InputError
+from hw1.training.labelled import find_labelled
+from hw1.training.masks import FOREGROUND, find_classes, find_tiles
+from hw1.training.source import find_source
+
+
+def picture(path: Path, values: object = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((2, 2), 0, np.uint8) + np.array(values, np.uint8)).save(path)
+    return path
+
+
+def test_folders_named_as_classes(tmp_path: Path) -> None:
+    for name in ("dog/a.png", "cat/b.png", "cat/c.png", "trains/d.png"):
+        picture(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("")
+    assert find_source(tmp_path, None).train == tmp_path
+    found = find_labelled(tmp_path)
+    assert found.classes.names == ("cat", "dog", "trains")
+    assert found.names == ("cat/b.png", "cat/c.png", "dog/a.png", "trains/d.png")
+    assert found.labels == (0, 0, 1, 2)
+    assert "3 classes, named by their folders: cat 2, dog 1" in found.summary(tmp_path)
+    assert "passed over: notes.txt" in found.summary(tmp_path)
+
+
+def test_a_validation_folder_of_another_class_is_refused(tmp_path: Path) -> None:
+    for name in ("t/dog/a.png", "t/cat/b.png", "v/cow/c.png"):
+        picture(tmp_path / name)
+    classes = find_labelled(tmp_path / "t").classes
+    with pytest.raises(InputError, match=r"1 folders are named as no class .*: cow"):
+        find_labelled(tmp_path / "v", classes)
+
+
+@pytest.mark.parametrize("labels", [("cat", "dog"), ("0", "1")])
+def test_a_table_of_images_and_labels(tmp_path: Path, labels: tuple[str, str]) -> None:
+    rows = "".join(f"{picture(tmp_path / f'i/{each}.png')},{each}\n" for each in labels)
+    (tmp_path / "t.csv").write_text(f"image,label\n{rows}")
+    found = find_labelled(tmp_path / "t.csv")
+    assert (found.classes.names, found.labels) == (labels, (0, 1))
+
+
+def test_images_and_masks_in_folders(tmp_path: Path) -> None:
+    picture(tmp_path / "images/a.png")
+    with pytest.raises(InputError, match="no tiles"):
+        find_tiles(tmp_path)
+    mask = picture(tmp_path / "masks/a_mask.png", [[0, 255], [0, 255]])
+    assert find_tiles(tmp_path) == ([tmp_path / "images/a.png"], [mask])
+    assert find_classes(None, tmp_path, [mask])[0] == FOREGROUND
+    picture(mask, [[0, 2], [1, 255]])
+    assert find_classes(None, tmp_path, [mask])[0].names == ("0", "1", "2")
