@@ -52,6 +52,9 @@ class JobOptions(TypedDict, total=False):
     bands: tuple[int, int, int]
     scale_from: tuple[float, float]
     overwrite: bool
+    update: bool
+    keep_gone: bool
+    retry_rejected: bool
     check: bool
     accept_gone: bool
     max_rejected: int | str
@@ -69,6 +72,7 @@ class ClassifyOptions(JobOptions, total=False):
     top_k: int
     columns: Column | Sequence[Column]
     scores: PathLike
+    safe_csv: bool
 
 
 class SegmentOptions(JobOptions, total=False):
