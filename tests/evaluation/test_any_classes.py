@@ -156,11 +156,11 @@ def test_rows_of_images_and_classes_as_csv(tmp_path, out):
         evaluate, list(map(str, ["classify", out, tmp_path / "t.csv", *words]))
     )
     assert result.exit_code == 0, result.output
-    images = list(csv.DictReader((tmp_path / "i.csv").open()))
+    images = list(csv.DictReader((tmp_path / "i.csv").read_text().splitlines()))
     assert [(row["true_name"], row["name"], row["correct"]) for row in images] == [
         ("cat", "cat", "1"),
         ("dog", "fish", "0"),
     ]
-    classes = list(csv.DictReader((tmp_path / "c.csv").open()))
+    classes = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
     assert [row["name"] for row in classes] == ["cat", "dog", "fish"]
     assert 0 < float(classes[0]["recall_low"]) < 1

@@ -601,7 +601,7 @@ def test_whatever_one_image_raises_costs_the_others_nothing(
         return original(*arguments)
 
     monkeypatch.setattr(decode, place, fail)
-    result = decode_crops(shard, tmp_path, [16])
+    result = decode_crops(shard, tmp_path, [Framing((16, 16))])
     assert result.positions == (100, 102)
     (lost,) = result.rejections
     assert lost.image_id == "1.png"

@@ -153,7 +153,7 @@ def test_a_figure_shows_the_masks_of_the_views(
     drawn: list[UInt8] = []
     titles: list[str] = []
 
-    def note(rows: list[list[UInt8]], names: object, columns: list[str], path: object) -> None:
+    def note(rows: list[list[UInt8]], names: object, columns: list[str], *_: object) -> None:
         drawn.append(rows[0][1])
         titles.append(columns[1])
 
