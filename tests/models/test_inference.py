@@ -1,15 +1,17 @@
 """A network made ready: its numbers are plain torch's, its lack of memory the machine's fault."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from networks import random_network
 from torch import nn
 
 from hw1.core.errors import EnvironmentFault
 from hw1.core.numerics import detect, require
-from hw1.core.preprocessing import Preprocessing
+from hw1.core.preprocessing import Preprocessing, normalise
 from hw1.models.inference import prepare
 
 PROFILE = detect("cpu", "fp32", 2, torch.get_num_threads())
@@ -63,3 +65,26 @@ def test_a_machine_that_differs_from_the_profile_is_refused() -> None:
     require(PROFILE)
     with pytest.raises(EnvironmentFault, match=r"torch .0\.1"):
         require(replace(PROFILE, torch="0.1"))
+
+
+def test_a_segmenter_of_a_library_runs_as_in_plain_torch() -> None:
+    """Bit for bit: a mask has many pixels, and some of them are nearly ties."""
+    network = random_network("torchvision:lraspp_mobilenet_v3_large", 5)
+    images = torch.randint(0, 256, (1, 3, 90, 70), dtype=torch.uint8)
+    preprocessing = Preprocessing(None, resize=70)
+    inputs = normalise(images, preprocessing)
+    with torch.inference_mode():
+        expected = network(inputs)["out"]
+        found = prepare(copy.deepcopy(network), preprocessing, PROFILE).logits(inputs)
+    assert torch.equal(found, expected)
+
+
+def test_a_network_of_a_library_is_folded_and_packed_where_it_may_be() -> None:
+    network = random_network("timm:test_efficientnet", 5)
+    images = np.random.default_rng(0).integers(0, 256, (PROFILE.batch_size, 48, 48, 3), np.uint8)
+    preprocessing = Preprocessing(48)
+    with torch.inference_mode():
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+        expected = network(normalise(pixels, preprocessing))
+        found = prepare(copy.deepcopy(network), preprocessing, PROFILE)(images)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
