@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from hw1.commands.plot import plot
+from hw1.core.classes import REFERENCE_SEGMENTER
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import Preprocessing
 from hw1.models.checkpoints import Checkpoint
@@ -185,7 +186,17 @@ def test_titles_say_which_checkpoint_it_is():
     # As hw1 train writes them.
     metadata = {"epoch": "3 of 12", "scores": json.dumps({"miou": 0.61234})}
     path = Path("run/early/fcn8s.safetensors")
-    checkpoint = Checkpoint("fcn8s", path, "", Preprocessing(size=None), metadata, 1)
+    checkpoint = Checkpoint(
+        "fcn8s",
+        path,
+        "",
+        Preprocessing(size=None),
+        metadata,
+        1,
+        "fcn8s",
+        "segment",
+        REFERENCE_SEGMENTER,
+    )
     assert title_of(checkpoint) == "early/fcn8s\nepoch 3 of 12, mIoU 0.6123"
     assert title_of(checkpoint, tta=True) == "early/fcn8s\nepoch 3 of 12, --tta"
     assert title_of(replace(checkpoint, metadata={})) == "early/fcn8s"

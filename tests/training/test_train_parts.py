@@ -363,7 +363,7 @@ def test_torchvisions_weights_for_all_but_the_head(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(
         registry.CLASSIFIERS,
         "densenet169",
-        lambda: models.densenet.DenseNet(4, (1, 1, 1, 1), 8, num_classes=50),
+        lambda classes: models.densenet.DenseNet(4, (1, 1, 1, 1), 8, num_classes=classes),
     )
     theirs = {
         name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2.")  # as they were published
@@ -530,7 +530,7 @@ def test_a_vgg19_bn_grows_and_comes_collapsed(
         asked.append(1)
         return samples()
 
-    def light(name: str) -> nn.Module:
+    def light(name: str, **_: object) -> nn.Module:
         # Without the 100 million weights that collapsing drops.
         network = build("vgg19_bn_2", "meta")
         network.features = vgg19_bn_features()
