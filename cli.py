@@ -102,14 +102,14 @@ class LazyGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the group's own options: --help and --version print, and end the program."""
-        with _told(ctx):
+        with _reported(ctx):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names may be any bytes
-        with _told(ctx):
+        with _reported(ctx):
             return super().invoke(ctx)
 
 
@@ -128,7 +128,7 @@ def _take_names_as_utf_8() -> None:
 
 
 @contextmanager
-def _told(ctx: click.Context) -> Iterator[None]:
+def _reported(ctx: click.Context) -> Iterator[None]:
     """Let an Hw1Error, a full disk, a path that can't be, or Ctrl-C be a line and a code."""
     try:
         _require_folder()

@@ -90,7 +90,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str =
 
 
 def _comparable(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether what is within differs, rather than the whole: other members are told by name."""
+    """Whether what is within differs, rather than the whole: other members are named."""
     return key != "members" or old.keys() == new.keys()
 
 

@@ -58,7 +58,7 @@ class _Lenient:
 
 
 class Meter(Protocol):
-    """Told of each committed shard."""
+    """Counts each committed shard."""
 
     def advance(self, images: int, rejected: int) -> None:
         """Count a shard's images, of which some were rejected."""

@@ -4,7 +4,7 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import ExitStack, contextmanager, suppress
@@ -184,7 +184,8 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
         finished = len(plans.current) - plans.left(done)
         text = f"resumed by hw1 {__version__}: {finished} of {len(plans.current)} images are done"
         report(logging.INFO, "resume", text, node=platform.node())
-        _refuse_too_many(job, folder, plans, done)
+        rejected = _rejected(folder, plans, done.values())
+        _refuse_too_many(job, folder, rejected, len(plans.current))
         if finished == len(plans.current):
             summary = _finish(job, folder, plans, done, resumed=finished)
         else:
@@ -251,15 +252,17 @@ def _run(
     planned = len(plans.current)
     before = planned - plans.left(done)
 
+    rejected = _rejected(folder, plans, done.values())
     storm = Storm(folder.path, work.root, plans)
 
     def enter(entry: Committed) -> None:
+        nonlocal rejected
         ledger.append(entry)
         done[entry.shard] = entry
+        rejected += _rejected(folder, plans, [entry])
         meter.advance(entry.images, entry.rejected)
         _report_shard(folder, entry)
-        if job.spec.max_rejected is not None and entry.rejected:
-            _refuse_too_many(job, folder, plans, done)
+        _refuse_too_many(job, folder, rejected, planned)
 
     def commit(entry: Committed) -> None:
         if job.spec.accept_gone or storm.admits(entry):
@@ -300,13 +303,15 @@ def _recorded(folder: JobFolder) -> Iterator[None]:
         raise
 
 
-def _refuse_too_many(
-    job: Job, folder: JobFolder, plans: Plans, done: Mapping[int, Committed]
-) -> None:
+def _rejected(folder: JobFolder, plans: Plans, entries: Iterable[Committed]) -> int:
+    """How many images of these shards are rejected, and in no later generation."""
+    return sum(len(rejected_now(folder.path, plans, entry)) for entry in entries)
+
+
+def _refuse_too_many(job: Job, folder: JobFolder, rejected: int, planned: int) -> None:
     if job.spec.max_rejected is None:
         return
-    rejected = sum(len(rejected_now(folder.path, plans, entry)) for entry in done.values())
-    allowed = _allowed(job.spec.max_rejected, len(plans.current))
+    allowed = _allowed(job.spec.max_rejected, planned)
     if rejected > allowed:
         raise TooManyRejected(
             f"{rejected} images are rejected, --max-rejected {job.spec.max_rejected} allows "

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from ..core.errors import InputError
 from ..core.preprocessing import Interpolation, Preprocessing, Sides
 from ..core.records import TaskKind
 from ._torchvision import models
@@ -137,11 +138,19 @@ def _build_timm(name: str, classes: int, sides: Sides | None) -> nn.Module:
 
 
 def _timm_preprocessing(name: str) -> Preprocessing:
-    """What timm's own evaluation does: see timm.data.transforms_factory."""
+    """What timm's own evaluation does: see timm.data.transforms_factory.
+
+    Raises InputError for a network whose images get a border, which isn't done here.
+    """
     config = _timm().get_pretrained_cfg(name)
     found = _timm().data.resolve_data_config({}, pretrained_cfg=config.to_dict() if config else {})
     height, width = found["input_size"][1:]
     scaled = [math.floor(side / found["crop_pct"]) for side in (height, width)]
+    if found["crop_mode"] not in ("center", "squash"):
+        raise InputError(
+            f"timm:{name} was trained on images cut out by its crop mode {found['crop_mode']!r}; "
+            "hw1 has center and squash: choose another network"
+        )
     squash = found["crop_mode"] == "squash" or height != width
     return Preprocessing(
         size=height if height == width else (height, width),

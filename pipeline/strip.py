@@ -41,7 +41,7 @@ def picture_of_png(data: bytes) -> bytes:
 def picture_of_jpeg(data: bytes) -> bytes:
     """A JPEG without what Pillow would take minutes over: megabytes of metadata.
 
-    Pillow joins the segments of one kind to those before, each time anew. Of each kind that
+    Pillow joins the segments of one kind to those before, each time again. Of each kind that
     decides the pixels (Exif's orientation, Adobe's colours) the first is kept. Raises Reject
     where there are more scans or segments than is done.
     """

@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from click.testing import CliRunner, Result
-from networks import PETS, save_network, save_onnx
+from networks import PETS, random_network, save_network, save_onnx
 from PIL import Image
 
 from hw1.cli import main
 from hw1.core.classes import Classes
 from hw1.core.preprocessing import Preprocessing
+from hw1.models.checkpoints import save
 from hw1.models.importing import Given, import_checkpoint
 
 INLINE = ["--engine", "inline", "--device", "cpu", "--threads", "1", "--precision", "fp32"]
@@ -254,3 +256,25 @@ def test_a_thousand_classes(images: Path, tmp_path: Path) -> None:
     scores = tmp_path / "s.parquet"
     classify(images, tmp_path / "out.csv", "--model", file, "--top-k", 5, "--scores", scores)
     assert len(pq.read_table(scores).column_names) == 1001
+
+
+@pytest.mark.parametrize(
+    ("task", "word", "size"),
+    [
+        ("classify", "timm:test_efficientnet", 48),
+        ("segment", "torchvision:lraspp_mobilenet_v3_large", None),
+    ],
+)
+def test_outputs_that_are_not_finite_end_the_job_with_the_members_name(
+    images: Path, tmp_path: Path, task: str, word: str, size: int | None
+) -> None:
+    network = random_network(word, len(PETS))
+    weight = list(network.parameters())[-2]  # of the last layer: finite, unlike what it gives
+    torch.nn.init.constant_(weight, 3e38)
+    file = tmp_path / "huge.safetensors"
+    save(network, file, word, Preprocessing(size), {}, dtype="fp32", classes=PETS)
+    output = tmp_path / ("o.csv" if task == "classify" else "masks")
+    done = hw1("batch", task, images, output, "--model", file, *INLINE)
+    assert done.exit_code == 2, done.output
+    assert "huge.safetensors): its outputs aren't finite" in done.stderr
+    assert not output.exists()

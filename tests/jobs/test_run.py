@@ -12,11 +12,12 @@ import pytest
 
 from fakes import write_grey
 from hw1.core.errors import EnvironmentFault, InputError, TooManyRejected
-from hw1.core.records import Decoded
+from hw1.core.records import Decoded, Rejection
 from hw1.execution.engines import Engine, EngineOptions, start
 from hw1.jobs.folder import JobFolder
 from hw1.jobs.inspect import verify, view
 from hw1.jobs.job import Summary
+from hw1.pipeline.parts import read_rejections
 from tiny_jobs import (
     COUNT,
     at_position,
@@ -161,6 +162,22 @@ def test_too_many_rejected_stops_the_job_which_resumes(images: Path, limit: str)
         run(spec_of(images, max_rejected=limit))
     assert not (images.parent / "out.csv").exists()
     assert run(spec_of(images, max_rejected="1")).rejected == 1
+
+
+def test_counting_the_rejected_reads_each_shards_once(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in images.iterdir():
+        path.write_bytes(b"")
+    read: list[int] = []
+
+    def spy(folder: Path, shard: int) -> Iterator[Rejection]:
+        read.append(shard)
+        return read_rejections(folder, shard)
+
+    monkeypatch.setattr("hw1.jobs.update.read_rejections", spy)
+    assert run(spec_of(images, max_rejected="100%")).rejected == COUNT
+    assert len(read) == len(set(read)) > 1
 
 
 def test_a_full_disk_ends_a_resume_with_a_fault_of_the_machine(

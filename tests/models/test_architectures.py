@@ -102,3 +102,9 @@ def test_a_network_on_the_cpu_predicts() -> None:
     network = build("timm:test_efficientnet", classes=4).eval()
     with torch.inference_mode():
         assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
+
+
+def test_a_network_whose_images_get_a_border_is_refused() -> None:
+    architecture = find_architecture("timm:deepseek_vit_412m.deepseek_v4_1_flash")
+    with pytest.raises(InputError, match="crop mode 'border'"):
+        _ = architecture.preprocessing
