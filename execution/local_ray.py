@@ -140,11 +140,19 @@ def environment() -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # the scheduler reads one result of each two
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    _forget_token()
     try:
         yield
     finally:
         os.environ.clear()
         os.environ.update(before)
+        _forget_token()
+
+
+def _forget_token() -> None:
+    """Have Ray read the token again: a Ray that the caller starts in this process has another."""
+    if loader := internal("ray._raylet", "AuthenticationTokenLoader", None):
+        loader.instance().reset_cache()
 
 
 @functools.cache

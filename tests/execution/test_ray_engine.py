@@ -383,3 +383,27 @@ def test_workers_do_not_outlive_a_killed_driver(tmp_path: Path) -> None:
         while alive(processes):
             assert time.monotonic() - start < 45, alive(processes)
             time.sleep(0.2)
+
+
+@pytest.mark.ray
+def test_a_ray_of_the_callers_starts_before_and_after_ours(tmp_path: Path) -> None:
+    """Each has a token of its own, which Ray remembers for as long as a process lives."""
+    program = """
+import ray
+from hw1.execution.ray_engine import RayEngine, RayOptions
+
+def ours():
+    with RayEngine(RayOptions(processors=1)):
+        assert ray.is_initialized()
+
+def theirs():
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.shutdown()
+
+for start in (ours, theirs, ours):
+    start()
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}  # Ray writes the caller's token there
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
