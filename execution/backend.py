@@ -14,11 +14,12 @@ class Fault:
     """How a call failed.
 
     ``died``: its process died, perhaps of its input. ``lost``: its process is gone by the
-    machine's fault. ``missing``: its input is gone, its process is well. ``raised``: the work
-    raised ``error``. ``unfit``: of an actor that starts, its machine may not work for this run.
+    machine's fault. ``gone``: the machine itself is, another one may do it. ``missing``: its input
+    is gone, its process is well. ``raised``: the work raised ``error``. ``unfit``: of an actor that
+    starts, its machine may not work for this run.
     """
 
-    kind: Literal["died", "lost", "missing", "raised", "unfit"]
+    kind: Literal["died", "lost", "gone", "missing", "raised", "unfit"]
     detail: str
     error: BaseException | None = None
 

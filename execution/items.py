@@ -22,7 +22,8 @@ class WorkItem:
     """A piece on its way, or a shard's commit: the stage that is next, and its record.
 
     ``suspect`` is the stage in which a process died that had the piece; ``deaths`` counts the
-    processes that it ended alone there, ``tries`` what the machine failed.
+    processes that it ended alone there, ``tries`` what the machine failed, ``moves`` the machines
+    that it lost.
     """
 
     open: OpenShard
@@ -33,6 +34,7 @@ class WorkItem:
     suspect: Stage | None = None
     deaths: int = 0
     tries: int = 0
+    moves: int = 0
     after: float = 0.0
 
     @property

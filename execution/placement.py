@@ -16,7 +16,7 @@ LOOK = 5.0
 """Seconds between two looks at what the cluster has."""
 
 AVOIDED = 60.0
-"""Seconds for which a machine where a process failed to start comes last."""
+"""Seconds for which a machine that failed comes last."""
 
 HERE = "here"
 """The address of the Ray that runs in this process already."""
@@ -114,21 +114,14 @@ class Placement:
     def home(self, taken: Iterable[str | None]) -> str | None:
         """The machine for the next process: where the fewest of these are, and none just failed."""
         there = Counter(taken)
-        since = time.monotonic() - AVOIDED
         machines: list[str] = [node["NodeID"] for node in self._machines()]
-        return min(
-            machines,
-            key=lambda name: (self._avoided.get(name, -math.inf) > since, there[name]),
-            default=None,
-        )
+        return min(machines, key=lambda name: (self._failed(name), there[name]), default=None)
 
     def spread(self, taken: Iterable[str | None]) -> str | None:
-        """The machine for the next task: the one with the fewest a processor."""
+        """The machine for the next task: with the fewest a processor, and it didn't just fail."""
         there = Counter(taken)
-        return min(
-            ((there[n["NodeID"]] / n["Resources"]["CPU"], n["NodeID"]) for n in self._machines()),
-            default=(0.0, None),
-        )[1]
+        rates = {n["NodeID"]: there[n["NodeID"]] / n["Resources"]["CPU"] for n in self._machines()}
+        return min(rates, key=lambda name: (self._failed(name), rates[name], name), default=None)
 
     def names(self) -> list[str]:
         """The machines that there are, those without processors too."""
@@ -140,8 +133,12 @@ class Placement:
         self._found, self._looked = list(self._nodes()), time.monotonic()
 
     def avoid(self, machine: str) -> None:
-        """Prefer others for a while: a process failed to start there. It may be about to leave."""
+        """Prefer others for a while: this one is about to leave, or has gone unnoticed so far."""
         self._avoided[machine] = time.monotonic()
+
+    def _failed(self, machine: str) -> bool:
+        """Whether it is avoided."""
+        return self._avoided.get(machine, -math.inf) > time.monotonic() - AVOIDED
 
     def _machines(self) -> list[Node]:
         if time.monotonic() - self._looked > LOOK:

@@ -82,6 +82,12 @@ MISSING = (
     exceptions.OutOfDiskError,
 )
 
+GONE = (
+    exceptions.ActorUnschedulableError,
+    exceptions.TaskUnschedulableError,
+    exceptions.NodeDiedError,
+)
+
 MACHINE = (
     *MISSING,
     exceptions.OutOfMemoryError,
@@ -594,7 +600,7 @@ class _RayBackend:
         machine = self._where.pop(call, None)
         outcome = self._outcome(call, machine)
         actor = self._starting.pop(call, None)
-        if actor is not None and machine and isinstance(outcome, Fault):
+        if machine and isinstance(outcome, Fault) and (actor is not None or outcome.kind == "gone"):
             self._placement.avoid(machine)
         return outcome
 
@@ -637,12 +643,12 @@ class _RayBackend:
         """Who is at fault where Ray, not the work, says that something failed."""
         if isinstance(error, MISSING):
             return Fault("missing", f"{type(error).__name__}: {_first_line(error)}")
-        if isinstance(error, exceptions.ActorUnschedulableError):
-            return Fault("lost", "its machine is leaving, or has gone")
+        if isinstance(error, GONE):
+            return Fault("gone", "its machine is leaving, or has gone")
         if not isinstance(error, exceptions.WorkerCrashedError | exceptions.ActorDiedError):
             return Fault("lost", _first_line(error))
         if NODE_DIED in str(error) or getattr(error, "preempted", False):
-            return Fault("lost", "its machine was lost")
+            return Fault("gone", "its machine was lost")
         if self._memory_ran_out(machine):
             return Fault("lost", "the kernel ended a process, since memory ran out")
         return Fault("died", "its process ended unexpectedly")

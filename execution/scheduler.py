@@ -9,8 +9,10 @@ scheduler decides what follows (the kinds of Fault):
   one dies too, the suspect is split in halves, down to one image. An image that twice ended a
   process alone, the second time a fresh one, is rejected. That holds when another piece got through
   the stage, or none is left: until then the machine may be to blame.
-- *lost*, *missing*: the machine is at fault (memory, a lost node, preemption). Nobody is a
-  suspect; the piece is done again after a pause, with fewer in flight.
+- *lost*, *missing*: the machine is at fault (memory). Nobody is a suspect; the piece is done again
+  after a pause, with fewer in flight.
+- *gone*: the machine left (it failed, or was preempted), and did not fail the piece, which is done
+  again on another. Several of its processes may find that out one after the other.
 - *raised*: an EnvironmentFault is tried again after a pause; anything else is raised as it is.
 """
 
@@ -37,6 +39,9 @@ VERDICTS = 10
 
 UNBOUNDED = 1 << 30
 """Shards begun at a time where memory was never short."""
+
+MOVES = 100
+"""Machines, and processes of theirs, that a piece may lose before the cluster is to blame."""
 
 TICK = 1.0
 """Seconds between two looks at the cluster while nothing happens."""
@@ -236,7 +241,11 @@ class Scheduler:
             self._items.append(WorkItem(shard, shard.shard, "commit"))
 
     def _failed(self, item: WorkItem, call: Call, fault: Fault) -> None:
-        if call.actor is not None and fault.kind in ("died", "lost") and not call.actor.gone:
+        if (
+            call.actor is not None
+            and fault.kind in ("died", "lost", "gone")
+            and not call.actor.gone
+        ):
             self._pool.replace(call.actor)
             text = f"a worker ended with {describe(item)}, and is replaced: {fault.detail}"
             report(logging.INFO, "worker", text, reason=fault.kind, **where(item))
@@ -247,24 +256,29 @@ class Scheduler:
             self._suspected(item, call)
             return
         self._pause(item, fault)
-        if fault.kind != "raised":
+        if fault.kind in ("lost", "missing"):
             self._at_most = max(1, min(self._at_most, self._open) // 2)
-            if item.stage != "commit":
-                item.restart()
+        if fault.kind != "raised" and item.stage != "commit":
+            item.restart()
         self._items.append(item)
 
     def _pause(self, item: WorkItem, fault: Fault) -> None:
         """Let the machine recover. Raises EnvironmentFault where it had its chances."""
-        item.tries += 1
+        if fault.kind == "gone":
+            item.moves += 1
+        else:
+            item.tries += 1
         text = f"{describe(item)} failed and is tried again: {fault.error or fault.detail}"
         report(logging.WARNING, "retry", text, reason=fault.kind, **where(item))
-        if item.tries >= self._policy.tries:
+        if item.tries >= self._policy.tries or item.moves >= MOVES:
+            repair = "Free memory, or take fewer actors"
+            if fault.kind == "gone":
+                repair = "See why the cluster loses its machines"
             raise fault.error or EnvironmentFault(
-                f"{describe(item)} failed {item.tries} times, the last time because: "
-                f"{fault.detail}. Free memory, or take fewer actors, then give the same command to "
-                "go on."
+                f"{describe(item)} failed {item.tries + item.moves} times, the last time because: "
+                f"{fault.detail}. {repair}, then give the same command to go on."
             )
-        item.after = self._backend.clock() + self._policy.backoff(item.tries)
+        item.after = self._backend.clock() + self._policy.backoff(max(1, item.tries))
 
     def _suspected(self, item: WorkItem, call: Call) -> None:
         """A process died that had this piece: try it alone, then its halves, then judge it."""

@@ -69,6 +69,15 @@ def test_a_machine_where_a_start_failed_comes_last_for_a_while(
     assert planned.home(["b"]) == "a"
 
 
+def test_no_task_goes_to_a_machine_that_left_while_there_are_others() -> None:
+    planned = Placement(RayOptions(), lambda: CLUSTER)
+    assert planned.spread([]) == "a"
+    planned.avoid("a")
+    assert planned.spread(["b"] * 9) == "b"
+    planned.avoid("b")
+    assert planned.spread([]) == "a"
+
+
 def test_what_comes_is_seen_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = list(LAPTOP)
     planned = Placement(RayOptions(), lambda: nodes)

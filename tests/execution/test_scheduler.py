@@ -160,7 +160,7 @@ class Simulation:
         if process is None:
             return outcome
         process.calls -= flight.stage != "load"
-        if isinstance(outcome, Fault) and outcome.kind in ("died", "lost"):
+        if isinstance(outcome, Fault) and outcome.kind in ("died", "lost", "gone"):
             process.dead = outcome
             for other in self.flights.values():
                 if other.process is process:
@@ -235,6 +235,7 @@ UPSETS = st.lists(
         [
             DIED,
             Fault("lost", "no memory"),
+            Fault("gone", "no machine"),
             Fault("missing", "its node went"),
             Fault("raised", "disk full", EnvironmentFault("disk full")),
         ]
@@ -326,6 +327,17 @@ def test_lost_processes_end_the_run_after_their_tries() -> None:
     lost = [Fault("lost", "no memory")] * 99
     with pytest.raises(EnvironmentFault, match="no memory"):
         run(Simulation(upsets=lost, upset_rate=1), [8], Policy(tries=3))
+
+
+def test_machines_that_leave_do_not_use_up_the_tries() -> None:
+    gone = [Fault("gone", "its machine was lost")] * 20
+    assert rejected(run(Simulation(upsets=gone, upset_rate=1), [8], Policy(tries=3))) == {}
+
+
+def test_a_cluster_that_loses_all_its_machines_ends_the_run() -> None:
+    gone = [Fault("gone", "its machine was lost")] * 200
+    with pytest.raises(EnvironmentFault, match=r"failed 100 times.*why the cluster loses"):
+        run(Simulation(upsets=gone, upset_rate=1), [8], Policy(tries=3))
 
 
 def test_a_bug_is_raised_as_it_is() -> None:
