@@ -44,6 +44,10 @@ types: venv ## mypy --strict, on a folder named hw1: the package's name is this 
 bench: venv ## speed and memory, measured against plain scripts; takes a while (ARGS=--quick)
 	$(BIN)/python bench/run.py $(ARGS)
 
+.PHONY: chaos
+chaos: venv ## disturb small jobs in every way we know, and compare; about half an hour
+	$(BIN)/python tests/chaos/run.py $(ARGS)
+
 .PHONY: clean
 clean: ## remove what make made, .venv too
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANEL = 10
-"""Classes a panel of the figure: more colours can't be told apart."""
+"""Classes a panel of the figure: more colours look alike."""
 
 FEWEST = 5
 """Images below which there is nothing to see."""

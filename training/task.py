@@ -19,7 +19,7 @@ class TrainingTask(Protocol):
 
     @property
     def classes(self) -> Classes:
-        """What is told apart, as the checkpoint lists it."""
+        """The classes, as the checkpoint lists it."""
 
     @property
     def digests(self) -> dict[str, str]:

@@ -117,7 +117,7 @@ def test_segment_end_to_end(images: Path, weights: Path, tmp_path: Path) -> None
     assert report.exit_code == 0, report.output
 
 
-def test_a_job_in_a_list_can_be_told_by_its_output(
+def test_a_job_in_a_list_shows_its_output(
     images: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "a-folder-with-a-long-name" / "labels-of-all-photos.csv"
@@ -131,7 +131,7 @@ def test_a_job_in_a_list_can_be_told_by_its_output(
     assert str(out.relative_to(tmp_path)) in hw1("jobs", "list").stdout
 
 
-def test_outputs_with_odd_names_can_be_told(images: Path, weights: Path, tmp_path: Path) -> None:
+def test_outputs_with_odd_names_are_listed(images: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "[b" / "o]\udcff.csv"
     out.parent.mkdir()
     words = [sys.executable, "-m", "hw1", "batch", "classify", images, out, "--weights", weights]
@@ -257,7 +257,7 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
         (["plan", "segment", "twice", "m"], "--keep-suffix"),
     ],
 )
-def test_a_mistake_is_told_in_a_line_or_two_with_exit_code_2(
+def test_a_mistake_is_reported_in_a_line_or_two_with_exit_code_2(
     words: list[str], said: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -308,7 +308,7 @@ LONG = "n" * 300
         ["train", "soup", "in/1.png", "in/1.png", "--output", LONG],
     ],
 )
-def test_a_name_that_is_too_long_is_told_by_every_command(
+def test_a_name_that_is_too_long_is_reported_by_every_command(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -330,7 +330,7 @@ def test_a_name_that_is_too_long_is_told_by_every_command(
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "secret/x"), 1),
     ],
 )
-def test_a_path_that_may_not_be_looked_at_is_told_and_other_errors_are_bugs(
+def test_a_path_that_may_not_be_looked_at_is_reported_and_other_errors_are_bugs(
     error: OSError, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(folder: Path) -> None:
@@ -355,7 +355,7 @@ def test_a_path_that_may_not_be_looked_at_is_told_and_other_errors_are_bugs(
         ("bacth", "hw1 batch?"),
     ],
 )
-def test_a_command_without_its_group_is_told_where_it_is(name: str, meant: str) -> None:
+def test_a_command_without_its_group_is_explained(name: str, meant: str) -> None:
     done = hw1(name, "in", "out")
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.endswith(f"Did you mean {meant}\n")

@@ -102,7 +102,7 @@ class TestList:
         assert "fcn8s-best.pth" in result.stdout
         assert "vgg16.safetensors is damaged" in result.stderr
 
-    def test_a_bad_ensemble_is_told(self, tmp_path: Path) -> None:
+    def test_a_bad_ensemble_is_reported(self, tmp_path: Path) -> None:
         (tmp_path / "vgg16-best.pth").write_bytes(b"anything")
         (tmp_path / "ensemble.toml").write_text("[weights]\nvgg61 = 1\n")
         result = run("--weights", tmp_path)
@@ -156,14 +156,14 @@ class TestOne:
 
 
 class TestImport:
-    def test_values_that_fp16_cannot_hold_are_told_with_the_way_out(
+    def test_values_that_fp16_cannot_hold_are_reported_with_the_way_out(
         self, tiny: dict[str, Tensor], tmp_path: Path
     ) -> None:
         torch.save({**tiny, "fc.0.bias": tiny["fc.0.bias"].float() + 1e6}, tmp_path / "old.pth")
         with pytest.raises(InputError, match=r"beyond torch\.float16: give --dtype keep"):
             run("import", tmp_path / "old.pth", "--member", "vgg16", "--dtype", "fp16")
 
-    def test_values_that_are_none_are_told_without_a_way_that_leads_nowhere(
+    def test_values_that_are_none_are_reported_without_a_way_that_leads_nowhere(
         self, tiny: dict[str, Tensor], tmp_path: Path
     ) -> None:
         torch.save({**tiny, "fc.0.bias": tiny["fc.0.bias"] * math.nan}, tmp_path / "old.pth")

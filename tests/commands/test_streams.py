@@ -31,7 +31,7 @@ def test_a_closed_stream_is_not_taken_for_the_next_file(tmp_path: Path, closed: 
     assert done.stdout.splitlines()[-1] == "code 0 3"
 
 
-def test_a_folder_that_was_removed_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_was_removed_is_reported(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     done = subprocess.run(

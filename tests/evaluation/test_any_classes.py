@@ -112,7 +112,7 @@ def test_a_grey_mask_among_colours_is_read_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["grey", "grey palette", "rgb"])
-def test_index_masks_are_told_by_what_they_hold(tmp_path, kind):
+def test_index_masks_are_recognised_by_what_they_hold(tmp_path, kind):
     save(tmp_path / "p/1.png", COLOURS[[[0, 1, 5, 6]]])
     index = np.array([[0, 1, 5, 6]], np.uint8)
     greys = np.arange(256).repeat(3)

@@ -192,7 +192,7 @@ def test_a_csv_that_holds_no_predictions(out, truth, text, message):
         evaluate_classify(out, truth)
 
 
-def test_a_rejected_image_is_told_and_may_be_left_out(out, truth):
+def test_a_rejected_image_is_reported_and_may_be_left_out(out, truth):
     out.write_text(OUT.replace("c.png,1\n", ""))
     with pytest.raises(InputError, match=r"1 of 4 have no prediction: c\.png"):
         evaluate_classify(out, truth, allow_rejected=True)

@@ -73,7 +73,7 @@ def test_a_folder_whose_names_begin_with_the_class(tmp_path):
     assert truth.read_labels(tmp_path) == {"12_1.png": 12, "sub/0_a.png": 0}
 
 
-def test_names_without_a_class_are_told():
+def test_names_without_a_class_are_reported():
     names = ["1_a.png", "cat.png", "50_1.png", "3.png"]
     with pytest.raises(InputError, match=r"3 don't: cat\.png, 50_1\.png, 3\.png"):
         truth.labels_in_names(names)
@@ -93,7 +93,7 @@ def test_pairs_are_sorted_names():
     assert pairs == truth.Pairs(["a", "b"], 0)
 
 
-def test_missing_extra_and_rejected_names_are_told():
+def test_missing_extra_and_rejected_names_are_reported():
     predicted = {"a": 1, "x": 1, "new\nline": 1}
     true = {"a": 1, "m": 1, "r": 1}
     with pytest.raises(InputError) as error:

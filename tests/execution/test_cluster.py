@@ -52,7 +52,7 @@ class Cluster:
             _kill(pid)
 
     def _name(self, node: int) -> str:
-        """What its processes are told by, from those of other clusters too."""
+        """What marks its processes, among those of other clusters too."""
         return f"{self._folder.name}-{node}"
 
     def _processes(self, node: int) -> list[int]:
@@ -197,7 +197,7 @@ except EnvironmentFault as error:
 """
 
 
-def test_the_end_of_the_head_is_told_before_ray_ends_the_driver(
+def test_the_end_of_the_head_is_reported_before_ray_ends_the_driver(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     cluster.add()

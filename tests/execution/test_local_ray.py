@@ -37,7 +37,9 @@ def test_a_full_temporary_folder_is_named(
         pass
 
 
-def test_a_machine_without_a_loopback_interface_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_loopback_interface_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     local.require_loopback()
 
     def unreachable(*_: object, **__: object) -> None:

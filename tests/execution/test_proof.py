@@ -49,7 +49,7 @@ def test_another_resize_shows_in_the_pixels(ours: Proof, monkeypatch: pytest.Mon
     assert "other pixels" in differences(ours, prove(NOTHING))
 
 
-def test_code_is_told_by_names_and_bytes(tmp_path: Path) -> None:
+def test_code_is_compared_by_names_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "__init__.py").touch()
     (tmp_path / "a.py").write_text("a = 1")

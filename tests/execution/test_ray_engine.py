@@ -93,7 +93,7 @@ def test_a_signal_that_is_lost_in_ray_as_it_starts_interrupts(
 
 
 @pytest.mark.parametrize(("address", "kind"), [(None, EnvironmentFault), ("auto", InputError)])
-def test_a_ray_that_does_not_start_in_time_is_told(
+def test_a_ray_that_does_not_start_in_time_is_reported(
     monkeypatch: pytest.MonkeyPatch, address: str | None, kind: type[Exception]
 ) -> None:
     def late(**_: object) -> None:

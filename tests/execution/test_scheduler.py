@@ -278,7 +278,7 @@ def test_whatever_fails_each_shard_is_committed_once_and_the_guilty_alone_reject
     guilty = (crash_decode | crash_predict | hang) & planned
     accidents = sum(fault is DIED for fault in upsets)
     assert guilty <= got.keys()
-    # A process that dies by itself twice, with the same image alone, is not told from a crash.
+    # A process that dies by itself twice, with the same image alone, looks like a crash.
     assert len(got.keys() - guilty) <= accidents // 2
     for image in guilty - crash_decode - crash_predict:
         assert got[image] == "timeout" or accidents
@@ -441,7 +441,7 @@ def test_the_rejection_names_the_limit() -> None:
     assert written == [Rejection("3", "timeout", "took more than 20 s, twice, alone, to decode")]
 
 
-def test_a_decode_that_waits_for_a_processor_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_decode_that_waits_for_a_processor_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     simulation = Simulation(hang={"decode": {"0"}})
     Scheduler(simulation, Policy(timeout=70), lambda _: None).run(shards([1]))
     assert "decode of '0' waits for a free processor, or still runs" in caplog.messages[0]

@@ -38,7 +38,7 @@ def test_another_job_is_refused_with_what_differs(
     assert (images.parent / "out.csv").read_bytes() == before
 
 
-def test_other_members_are_told_by_their_names() -> None:
+def test_other_members_are_named() -> None:
     one, two = ({name: {"digest": name} for name in names} for names in (["a"], ["a", "b"]))
     assert differences({"members": one}, {"members": two}) == ["members a, now a, b"]
     changed = {"members": {"a": {"digest": "c"}}}

@@ -45,7 +45,7 @@ def test_verify_misses_what_is_gone_beside_the_result(images: Path) -> None:
     (masks.job / "rejected.csv").unlink()
     assert "doesn't name the images" in verify(labels.job)[1]
     assert "rejected.csv: No such file" in verify(masks.job)[1]
-    run(spec_of(images, scores=scores))  # the same command mends it
+    run(spec_of(images, scores=scores))  # the same command repairs it
     assert verify(labels.job) == []
 
 

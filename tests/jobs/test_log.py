@@ -27,7 +27,7 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
     return [event["event"] for event in events if event["event"] != "shard"]
 
 
-def test_a_job_that_was_retried_interrupted_and_resumed_is_told_by_its_log(images: Path) -> None:
+def test_a_log_reports_retries_interrupts_and_resumes(images: Path) -> None:
     (images / "05.png").write_bytes(b"")
     faults = [EnvironmentFault("no memory")]
 

@@ -29,7 +29,7 @@ def test_an_unknown_word_gets_the_nearest(word: str, message: str) -> None:
         find_architecture(word)
 
 
-def test_a_missing_library_is_told_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(architectures, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r'timm:resnet18 needs timm: pip install "hw1\[timm\]"'):
         find_architecture("timm:resnet18")

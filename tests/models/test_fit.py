@@ -48,7 +48,7 @@ def test_the_first_names_that_differ_are_named() -> None:
     )
 
 
-def test_a_thousand_classes_are_told_from_fifty() -> None:
+def test_a_thousand_classes_are_distinguished_from_fifty() -> None:
     state = blank("resnet152")
     state["fc.weight"] = torch.empty(1000, 2048, device="meta")
     state["fc.bias"] = torch.empty(1000, device="meta")

@@ -108,7 +108,7 @@ def test_metadata_are_exchanged(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-def test_a_damaged_file_is_told(
+def test_a_damaged_file_is_reported(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("onnx")

@@ -129,7 +129,7 @@ def test_segmenters_learn_too(tiles: Path, tmp_path: Path) -> None:
     assert Store(tmp_path / "run").checkpoint("fcn8s").preprocessing.scale == 0.5
 
 
-def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
+def test_a_loss_that_is_no_number_is_reported_with_its_step() -> None:
     from hw1.training.loop import _Losses
 
     losses = _Losses(tiny.recipe(Path()), 7)
@@ -311,7 +311,7 @@ def test_a_full_disk_keeps_the_earlier_state(
     assert differences(state(tmp_path / "full"), state(tmp_path / "whole")) == []
 
 
-def test_a_damaged_state_is_told(photos: Path, tmp_path: Path) -> None:
+def test_a_damaged_state_is_reported(photos: Path, tmp_path: Path) -> None:
     file = tmp_path / "state.pt"
     torch.save({"recipe": "{}"}, file)
     for damaged in (b"PK\x03\x04 torn", file.read_bytes().replace(b"recipe", b"re\xffipe")):

@@ -61,7 +61,7 @@ def test_a_folder_alone_has_no_validation(tmp_path: Path) -> None:
     assert source.validation is None
 
 
-def test_folders_that_cannot_be_told_apart(tmp_path: Path) -> None:
+def test_folders_that_look_alike(tmp_path: Path) -> None:
     for name in ("train_a", "train_b"):
         (tmp_path / name).mkdir()
     with pytest.raises(InputError, match="train_a, train_b"):
