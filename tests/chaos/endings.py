@@ -4,8 +4,11 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from table import BOTH, fault, step_on_disk, wipe
 from world import World
@@ -174,3 +177,30 @@ def other_job(world: World, dice: random.Random) -> None:
     assert world.run("--exclude", "*.jpg").code == 5
     assert world.results() == wanted
     world.verify()
+
+
+# On a cluster of several nodes, or with an image that ends its process: the tests do that already.
+
+TESTED = {
+    "cluster: a node is lost, another comes": "test_cluster.py::test_nodes_come_and_go",
+    "cluster: the head is lost": "test_cluster.py::test_the_end_of_the_head",
+    "cluster: a machine with another Pillow": "test_cluster.py::test_an_unlike_machine",
+    "sick images: they end their processes": "test_ray_engine.py::test_the_images_that_end",
+    "sick machine: it ends every process": "test_scheduler.py::test_a_machine_that_ends_every",
+}
+
+
+def tested(name: str) -> Callable[[World, random.Random], None]:
+    def inject(world: World, dice: random.Random) -> None:
+        file, _, test = name.partition("::")
+        path = Path(__file__).parents[1] / "execution" / file
+        command = [sys.executable, "-m", "pytest", "-q", str(path), "-k", test]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-400:]
+
+    return inject
+
+
+for _words, _test in TESTED.items():
+    _group, _, _name = _words.partition(": ")
+    fault(_group, _name, engine="a test", count=1)(tested(_test))
