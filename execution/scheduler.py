@@ -11,7 +11,8 @@ scheduler decides what follows (the kinds of Fault):
   the stage, or none is left: until then the machine may be to blame.
 - *lost*, *missing*: the machine is at fault (memory, a lost node, preemption). Nobody is a
   suspect; the piece is done again after a pause, with fewer in flight.
-- *raised*: an EnvironmentFault is tried again after a pause; anything else is raised as it is.
+- *raised*: an EnvironmentFault is tried again after a pause; anything else, and a device too
+  small for the work, is raised as it is.
 """
 
 import logging
@@ -240,7 +241,7 @@ class Scheduler:
             self._pool.replace(call.actor)
             text = f"a worker ended with {describe(item)}, and is replaced: {fault.detail}"
             report(logging.INFO, "worker", text, reason=fault.kind, **where(item))
-        if fault.kind == "raised" and not isinstance(fault.error, EnvironmentFault):
+        if fault.final:
             assert fault.error is not None
             raise fault.error
         if fault.kind == "died" and item.stage in ("decode", "predict"):
