@@ -20,10 +20,11 @@ from measure import BUILD
 from PIL import Image
 from torch import nn
 
-from hw1.models.members import CLASSIFIERS, find_member
+from hw1.models.members import CLASSIFIERS, MEMBERS, find_member
 from hw1.models.registry import build
 
 CROPS, SIDE = 64, 40
+REFERENCES = tuple(name for name in CLASSIFIERS if MEMBERS[name].reference_file)
 
 
 def main(folder: Path, members: tuple[str, ...]) -> None:
@@ -32,7 +33,7 @@ def main(folder: Path, members: tuple[str, ...]) -> None:
     pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(paths)])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
     for member in members:
-        path = folder / find_member(member, CLASSIFIERS).reference_file
+        path = folder / find_member(member, REFERENCES).reference_file
         torch.manual_seed(CLASSIFIERS.index(member))
         state = spread(build(member), images).state_dict()
         torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=False)
@@ -54,4 +55,4 @@ def spread(network: nn.Module, images: torch.Tensor) -> nn.Module:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), tuple(sys.argv[2:]) or CLASSIFIERS)
+    main(Path(sys.argv[1]), tuple(sys.argv[2:]) or REFERENCES)

@@ -173,7 +173,8 @@ def _classify_options(function: Function) -> Function:
         click.option(
             "--batch-size",
             type=click.IntRange(1),
-            help="Images in a forward pass.  [default: 64 on a CPU, 256 on a GPU]",
+            help="Images in a forward pass.  [default: 64 on a CPU; on a GPU up to 1,024, by the "
+            "size of the models' input and the GPU's memory]",
         ),
         click.option(
             "--top-k",

@@ -3,6 +3,7 @@
     Hw1Error
     ├── InputError        2   wrong usage: an option, a path, a checkpoint
     ├── EnvironmentFault  4   memory or disk full, an I/O error, a lost node: resumable
+    │   └── DeviceFull    4   a batch doesn't fit the device: not tried again
     ├── TooManyRejected   4   more images rejected than the user allows: resumable
     └── Refused           5   the output belongs to another job, or to one that runs
 
@@ -28,6 +29,10 @@ class EnvironmentFault(Hw1Error):
     """The machine failed, not an image: the job can be resumed by the same command."""
 
     exit_code = 4
+
+
+class DeviceFull(EnvironmentFault):
+    """A device's memory doesn't hold what the job puts there: trying it again is of no use."""
 
 
 class TooManyRejected(Hw1Error):

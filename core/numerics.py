@@ -66,6 +66,30 @@ def resolve_device(asked: str) -> Device:
     return "cpu"
 
 
+def device_memory(device: Device) -> int:
+    """The bytes of memory that the GPU has, whoever uses them; 0 of a CPU, where none is asked."""
+    if device == "cpu":
+        return 0
+    import torch
+
+    return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+
+
+def gpu_batch_size(pixels: int, weights: int, memory: int) -> int:
+    """Images in a forward pass of a classifier on a GPU: a power of two.
+
+    ``pixels`` is the size of an input, ``weights`` the bytes of the checkpoints. As many as make
+    1,024 inputs of 40 × 40, so that small ones fill a GPU, and 256 to 1,024. Fewer where weights
+    (in float32, at their widest) and what a pass holds would take more than half of the memory: a
+    network of the VGG kind holds three layers of 64 channels at the input's size at a time.
+    """
+    fills = max(1, 1024 * 40 * 40 // pixels)
+    size = max(256, min(1024, 1 << (fills.bit_length() - 1)))
+    while size > 1 and 2 * weights + size * pixels * 3 * 64 * 4 > memory // 2:
+        size //= 2
+    return size
+
+
 def resolve_precision(asked: str, device: Device) -> Precision:
     """Turn ``auto`` into the fastest precision that the device computes natively."""
     if asked == "auto":

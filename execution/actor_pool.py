@@ -82,7 +82,7 @@ class ActorPool:
 
     def failed(self, actor: Actor, fault: Fault) -> None:
         """Its load did not succeed. Raises what is neither the machine's fault nor a death."""
-        if fault.kind == "raised" and not isinstance(fault.error, EnvironmentFault):
+        if fault.final:
             assert fault.error is not None
             raise fault.error
         if fault.kind == "unfit":

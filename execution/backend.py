@@ -4,6 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ..core.errors import DeviceFull, EnvironmentFault
 from ..core.records import Committed, Shard, Written
 
 Stage = Literal["load", "decode", "predict", "write", "commit"]
@@ -22,6 +23,12 @@ class Fault:
     kind: Literal["died", "lost", "gone", "missing", "raised", "unfit"]
     detail: str
     error: BaseException | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether the same would be raised again: anything but what the machine may get over."""
+        passing = isinstance(self.error, EnvironmentFault)
+        return self.error is not None and (not passing or isinstance(self.error, DeviceFull))
 
 
 @dataclass(frozen=True, slots=True)

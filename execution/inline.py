@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
-from ..core.errors import EnvironmentFault
+from ..core.errors import DeviceFull, EnvironmentFault
 from ..core.events import report
 from ..core.numerics import cores
 from ..core.records import Committed, Shard, Work, Written
@@ -67,6 +67,8 @@ def _retrying(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     for pause in PAUSES:
         try:
             return call(*args, **kwargs)
+        except DeviceFull:
+            raise
         except EnvironmentFault as error:
             report(logging.WARNING, "retry", f"tried again: {error}", reason="raised")
             time.sleep(pause)

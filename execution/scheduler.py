@@ -13,7 +13,8 @@ scheduler decides what follows (the kinds of Fault):
   after a pause, with fewer in flight.
 - *gone*: the machine left (it failed, or was preempted), and did not fail the piece, which is done
   again on another. Several of its processes may find that out one after the other.
-- *raised*: an EnvironmentFault is tried again after a pause; anything else is raised as it is.
+- *raised*: an EnvironmentFault is tried again after a pause; anything else, and a device too
+  small for the work, is raised as it is.
 """
 
 import logging
@@ -249,7 +250,7 @@ class Scheduler:
             self._pool.replace(call.actor)
             text = f"a worker ended with {describe(item)}, and is replaced: {fault.detail}"
             report(logging.INFO, "worker", text, reason=fault.kind, **where(item))
-        if fault.kind == "raised" and not isinstance(fault.error, EnvironmentFault):
+        if fault.final:
             assert fault.error is not None
             raise fault.error
         if fault.kind == "died" and item.stage in ("decode", "predict"):

@@ -1,15 +1,23 @@
 """The job that labels images: an ensemble's vote, one table."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from ..core.classes import Classes
 from ..core.errors import InputError
-from ..core.numerics import Device, Profile
+from ..core.numerics import Device, Profile, gpu_batch_size
 from ..core.records import TaskKind
 from ..core.spec import ClassifySpec
-from ..models.checkpoints import Checkpoint, Store, agreed_classes, read_checkpoint, verify
+from ..models.checkpoints import (
+    Checkpoint,
+    Store,
+    agreed_classes,
+    checkpoints_of,
+    read_checkpoint,
+    verify,
+)
 from ..models.ensemble import Ensemble
 from ..pipeline.classification import ClassifyWork, framing_of
 from .identity import of_checkpoint, tiff_identity
@@ -55,9 +63,12 @@ class ClassifyJob:
         """What the members, who agree, tell apart."""
         return self.output.classes
 
-    def batch_size(self, device: Device) -> int:
+    def batch_size(self, device: Device, memory: int) -> int:
         """The images in a forward pass."""
-        return self.spec.batch_size or (64 if device == "cpu" else 256)
+        if device == "cpu":
+            return 64
+        pixels = max(math.prod(framing_of(each).size) for each in self.checkpoints)
+        return gpu_batch_size(pixels, sum(each.bytes for each in self.checkpoints), memory)
 
     def shard_size(self, batch_size: int) -> int:
         """The images in a shard: whole batches, so that each is predicted in one place."""
@@ -108,4 +119,4 @@ def _voters(spec: ClassifySpec) -> tuple[Ensemble, tuple[Checkpoint, ...]]:
         return Ensemble((checkpoint.member,), (1.0,), "logits"), (checkpoint,)
     store = Store.at(spec.weights)
     ensemble = store.ensemble(spec.members)
-    return ensemble, tuple(store.checkpoint(name) for name in ensemble.members)
+    return ensemble, checkpoints_of(store, ensemble.members)

@@ -17,7 +17,7 @@ from ..pipeline.find import Found, find
 from .changes import Changes, compare
 from .folder import JobFolder, job_path
 from .generations import read_plans
-from .identity import refuse_other
+from .identity import rebatched, refuse_other
 from .job import Job, engine_options
 from .output import earlier_files
 from .profile import choose_profile
@@ -113,7 +113,8 @@ def _problems(job: Job, folder: JobFolder, found: Found) -> tuple[str, ...]:
 
     def check_begun() -> None:
         if folder.exists() and not job.spec.overwrite:
-            refuse_other(job, folder.read().identity)
+            begun = bool(folder.committed())
+            refuse_other(job, rebatched(job, folder.read(), committed=begun).identity)
         else:
             job.output.check_free(found.images, earlier_files(folder))
 

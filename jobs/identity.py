@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..core import numerics
 from ..core.errors import Refused
 from ..core.spec import TiffReading
@@ -15,6 +17,7 @@ from ..models.checkpoints import Checkpoint
 from ..models.metadata import preprocessing_to_json
 from .job import Job
 from .profile import asked_differences, recorded_profile
+from .record import JobRecord
 
 
 def identity_of(job: Job) -> dict[str, Any]:
@@ -63,6 +66,24 @@ def refuse_other(job: Job, before: Mapping[str, Any]) -> None:
     if _real(now["input"]) == _real(before["input"]):
         now["input"] = before["input"]
     refuse_difference(job, {**before, "profile": numerics.identity(recorded)}, now)
+
+
+def rebatched(job: Job, record: JobRecord, *, committed: bool) -> JobRecord:
+    """The record with the batch size that is asked for now, where nothing has been committed yet.
+
+    So a job whose first batch didn't fit a GPU goes on with smaller ones.
+    """
+    asked = getattr(job.spec, "batch_size", None)
+    profile = record.identity["profile"]
+    if committed or asked in (None, profile.get("batch_size")):
+        return record
+    identity = {**record.identity, "profile": {**profile, "batch_size": asked}}
+    return msgspec.structs.replace(
+        record,
+        identity=identity,
+        fingerprint=fingerprint(identity),
+        shard_size=job.shard_size(asked),
+    )
 
 
 def refuse_difference(job: Job, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -41,8 +41,8 @@ class Job(Protocol):
     def classes(self) -> Classes:
         """What the models, which agree, tell apart."""
 
-    def batch_size(self, device: Device) -> int:
-        """The images in a forward pass, where none is asked for."""
+    def batch_size(self, device: Device, memory: int) -> int:
+        """The images in a forward pass, where none is asked for; ``memory``: a GPU's bytes."""
 
     def shard_size(self, batch_size: int) -> int:
         """The images in a shard."""

@@ -29,7 +29,7 @@ def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profil
         precision,
         _asked(spec, "batch_size")
         or (recorded and recorded.batch_size)
-        or job.batch_size(resolved),
+        or job.batch_size(resolved, engine.probe(numerics.device_memory, resolved)),
         _asked(spec, "threads") or (recorded and recorded.threads) or engine.threads(),
         sorted({library for each in job.checkpoints if (library := each.library)}),
     )

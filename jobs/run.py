@@ -26,7 +26,7 @@ from .account import ShardAccount, rejected_csv
 from .changes import Changes, compare
 from .folder import JobFolder, job_path, now
 from .generations import Plans, read_plans
-from .identity import absolute, fingerprint, identity_of, refuse_difference, refuse_other
+from .identity import absolute, fingerprint, identity_of, rebatched, refuse_difference, refuse_other
 from .job import Job, Summary, engine_options
 from .log import logged
 from .merged import stale_rows, whole
@@ -169,9 +169,13 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     """A job that was begun: the same, or refused; then what its ledger lacks."""
     with folder.lock(), logged(folder.path):
         repaired = folder.repair()
-        record = folder.read()
+        begun = folder.read()
+        record = rebatched(job, begun, committed=bool(folder.committed()))
         recorded = recorded_profile(record.identity)
         refuse_other(job, record.identity)
+        if record is not begun:
+            folder.keep(record)
+            folder.write(record)
         plans = read_plans(folder.path, record)
         report_repair(folder, plans, description=repaired)
         found = _found_again(job, folder)

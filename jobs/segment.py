@@ -51,7 +51,7 @@ class SegmentJob:
         """What the segmenter tells apart."""
         return self.checkpoint.classes
 
-    def batch_size(self, device: Device) -> int:
+    def batch_size(self, device: Device, memory: int) -> int:
         """One: an image's mask depends on no other image, and a tile is work enough."""
         return 1
 

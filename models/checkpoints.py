@@ -1,8 +1,11 @@
 """Finds the checkpoints of a folder, and the ensemble that they form; loads and saves them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
@@ -31,12 +34,17 @@ __all__ = [
     "Ensemble",
     "Store",
     "agreed_classes",
+    "checkpoints_of",
     "load",
+    "load_each",
     "load_state",
     "read_checkpoint",
     "save",
     "verify",
 ]
+
+READERS = 2
+"""Checkpoints read at a time, beside the one that is made a network: memory holds so many more."""
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 
@@ -187,12 +195,43 @@ def load(checkpoint: Checkpoint) -> "nn.Module":
     Raises InputError where the file has changed since it was found, is damaged, holds more than
     tensors, doesn't fit its architecture (with the first names that differ), or is ONNX.
     """
-    from .fit import fit
+    return _network(checkpoint, _verified(checkpoint))
 
-    state = _verified(checkpoint)
-    sides = checkpoint.preprocessing.sides
-    word, count = checkpoint.architecture, len(checkpoint.classes)
-    return fit(state, word, checkpoint.path, count, sides)
+
+def load_each(checkpoints: Sequence[Checkpoint]) -> "Iterator[nn.Module | None]":
+    """The networks of `load`, in order; the next files are read while one is put to use.
+
+    Only reading, hashing and unpickling are done in threads: what the networks compute, and how
+    they're laid out, stays the caller's thread's. None for an ONNX file, which is its runtime's to
+    read. Raises as `load`.
+    """
+    import torch
+
+    inference = torch.is_inference_mode_enabled()  # a thread's own
+
+    def read(checkpoint: Checkpoint) -> "dict[str, Tensor] | None":
+        with torch.inference_mode(inference):
+            return None if checkpoint.architecture == ONNX else _verified(checkpoint)
+
+    with ThreadPoolExecutor(READERS) as readers:
+        coming: deque[tuple[Checkpoint, Future[dict[str, Tensor] | None]]] = deque()
+        rest = iter(checkpoints)
+        while True:
+            for checkpoint in islice(rest, READERS + 1 - len(coming)):
+                coming.append((checkpoint, readers.submit(read, checkpoint)))
+            if not coming:
+                return
+            checkpoint, reading = coming.popleft()
+            state = reading.result()
+            del reading  # its result would stay in memory beside the network
+            yield None if state is None else _network(checkpoint, state)
+            del state
+
+
+def checkpoints_of(store: Store, members: Sequence[str]) -> tuple[Checkpoint, ...]:
+    """The members' checkpoints, their files hashed side by side. Raises as `Store.checkpoint`."""
+    with ThreadPoolExecutor(READERS) as readers:
+        return tuple(readers.map(store.checkpoint, members))
 
 
 def load_state(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
@@ -268,6 +307,14 @@ def save(
         "digest": tensors_digest(state),
     }
     files.write(state, path, about)
+
+
+def _network(checkpoint: Checkpoint, state: dict[str, "Tensor"]) -> "nn.Module":
+    from .fit import fit
+
+    sides = checkpoint.preprocessing.sides
+    word, count = checkpoint.architecture, len(checkpoint.classes)
+    return fit(state, word, checkpoint.path, count, sides)
 
 
 def _verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:

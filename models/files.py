@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PosixPath
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ..core.durable import make_folder, write_bytes
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _MAX_HEADER = 100_000_000  # safetensors' own bound
+
+_unpickling = Lock()
+"""What torch may unpickle, and which warnings show, is the whole process's."""
 
 _NO_SUCH_FILE = (
     errno.ENOENT,
@@ -162,7 +166,8 @@ def _parse_torch(content: bytes, path: Path) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_inert()):
+        safe = torch.serialization.safe_globals(_inert())
+        with _unpickling, warnings.catch_warnings(), safe:
             warnings.simplefilter("ignore")  # what torch deprecates isn't the reader's business
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except MemoryError:

@@ -1,15 +1,16 @@
 """A network made ready to predict: its device, precision, layout, and its input's form."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.errors import EnvironmentFault
+from numpy.typing import NDArray
+
+from ..core.errors import DeviceFull, EnvironmentFault
 from ..core.numerics import Profile
 from ..core.preprocessing import Preprocessing, normalise
 from ..core.records import UInt8
-from .architectures import ONNX
 from .checkpoints import Checkpoint
 
 if TYPE_CHECKING:
@@ -25,13 +26,16 @@ _USUAL_SIDE = 320
 def memory_faults(
     advice: str = "give a smaller --batch-size, or fewer --actors",
 ) -> Iterator[None]:
-    """Turn torch's lack of memory, which is the machine's fault, into EnvironmentFault."""
+    """Turn torch's lack of memory into DeviceFull, of a GPU's, or EnvironmentFault.
+
+    Of several around each other the outermost gives the advice: it knows who asked.
+    """
     import torch
 
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise EnvironmentFault(f"the GPU's memory ran out: {advice}") from error
+    except (torch.OutOfMemoryError, DeviceFull) as error:
+        raise DeviceFull(f"the GPU's memory ran out: {advice}") from error
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):
             raise
@@ -45,8 +49,11 @@ class Predict(Protocol):
     def device(self) -> "torch.device":
         """Where inputs of `logits` lie, and what it returns."""
 
-    def __call__(self, images: UInt8) -> "Tensor":
-        """Logits (N, classes), float32, of uint8 (N, H, W, 3) RGB images; on the device."""
+    def __call__(self, images: "UInt8 | Tensor") -> "Tensor":
+        """Logits (N, classes), float32, of uint8 (N, H, W, 3) RGB images; on the device.
+
+        A tensor lies there already (see `Transfers`).
+        """
 
     def logits(self, inputs: "Tensor") -> "Tensor":
         """Logits, float32, of normalised float32 (N, 3, H, W) inputs on the device."""
@@ -62,13 +69,13 @@ class Ready:
     layout: "torch.memory_format"
     preprocessing: Preprocessing
 
-    def __call__(self, images: UInt8) -> "Tensor":
-        """Logits (N, classes), float32, of uint8 (N, H, W, 3) RGB images; on the device."""
+    def __call__(self, images: "UInt8 | Tensor") -> "Tensor":
+        """See `Predict`."""
         import torch
 
         # The bytes travel, not the floats: a quarter of the traffic to a GPU.
-        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
-        return self.logits(normalise(pixels, self.preprocessing))
+        pixels = torch.as_tensor(images).to(self.device)
+        return self.logits(normalise(pixels.permute(0, 3, 1, 2), self.preprocessing))
 
     def logits(self, inputs: "Tensor") -> "Tensor":
         """Logits, float32, of normalised float32 (N, 3, H, W) inputs on the device.
@@ -81,6 +88,53 @@ class Ready:
                 outputs = outputs["out"]
             logits: Tensor = outputs.float()
             return logits
+
+
+class Transfers:
+    """Copies to and from a GPU that are made beside what it computes; on a CPU there are none.
+
+    Uploads lie in page-locked memory and go on a stream of their own, so that the next batch's
+    bytes travel while the last one is computed. Results are waited for when they are asked for.
+    """
+
+    def __init__(self, device: "torch.device") -> None:
+        import torch
+
+        self._device = device
+        stream: Any = torch.cuda.Stream  # untyped, as events are
+        self._uploads = stream(device) if device.type == "cuda" else None
+
+    def up(self, images: UInt8) -> "UInt8 | Tensor":
+        """The images on the GPU, for what is computed on the current stream; on a CPU as is."""
+        import torch
+
+        if self._uploads is None:
+            return images
+        # torch keeps page-locked memory from being used again before the copy has been made.
+        pinned = torch.from_numpy(images).pin_memory()
+        with torch.cuda.stream(self._uploads):
+            there = pinned.to(self._device, non_blocking=True)
+        current = torch.cuda.current_stream(self._device)
+        current.wait_stream(self._uploads)
+        there.record_stream(current)
+        return there
+
+    def down(self, *tensors: "Tensor") -> Callable[[], "list[NDArray[Any]]"]:
+        """What waits for the tensors, and gives them as arrays."""
+        import torch
+
+        if self._uploads is None:
+            return lambda: [tensor.numpy() for tensor in tensors]
+        copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+        event: Any = torch.cuda.Event
+        made = event()
+        made.record(torch.cuda.current_stream(self._device))
+
+        def wait() -> "list[NDArray[Any]]":
+            made.synchronize()
+            return [copy.numpy() for copy in copies]
+
+        return wait
 
 
 def _exact_cudnn() -> None:
@@ -98,14 +152,24 @@ def _exact_cudnn() -> None:
 
 def ready(checkpoint: Checkpoint, profile: Profile) -> Predict:
     """Load a checkpoint's network, and make it ready to predict. Raises InputError as `load`."""
-    from .checkpoints import load
+    return ready_each([checkpoint], profile)[0]
 
-    if checkpoint.architecture == ONNX:
-        from .onnx_network import prepare as prepare_onnx
 
-        made = checkpoint.path, checkpoint.digest, checkpoint.preprocessing
-        return prepare_onnx(*made, profile)
-    return prepare(load(checkpoint), checkpoint.preprocessing, profile)
+def ready_each(checkpoints: Sequence[Checkpoint], profile: Profile) -> list[Predict]:
+    """Load networks and make them ready to predict, in order. Raises InputError as `load`."""
+    from .checkpoints import load_each
+
+    made: list[Predict] = []
+    for checkpoint, network in zip(checkpoints, load_each(checkpoints), strict=True):
+        if network is None:
+            from .onnx_network import prepare as prepare_onnx
+
+            file = checkpoint.path, checkpoint.digest, checkpoint.preprocessing
+            made.append(prepare_onnx(*file, profile))
+        else:
+            made.append(prepare(network, checkpoint.preprocessing, profile))
+        del network
+    return made
 
 
 def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile) -> Ready:

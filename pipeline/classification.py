@@ -1,11 +1,12 @@
 """The classifiers' work on a shard: crops, the ensemble's vote, rows of the CSV."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core import numerics
 from ..core.classes import Classes
@@ -21,7 +22,11 @@ from .rows import format_row
 from .views import with_mirror
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
+
+T = TypeVar("T")
+_Indices = NDArray[np.int64]
+_Outcome = Callable[[], tuple[Float32, Float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +109,39 @@ class EnsemblePredictor:
     def __init__(self, work: ClassifyWork) -> None:
         import torch
 
-        from ..models.inference import ready
+        from ..models.inference import Transfers, ready_each
 
         numerics.require(work.profile)
         self._work = work
         total = sum(work.ensemble.vote_weights)
         self._vote_weights = [weight / total for weight in work.ensemble.vote_weights]
         with torch.inference_mode():
-            members = [ready(checkpoint, work.profile) for checkpoint in work.checkpoints]
+            members = ready_each(work.checkpoints, work.profile)
         self._members = [with_mirror(member) if work.spec.tta else member for member in members]
+        self._transfers = Transfers(members[0].device)
 
     def __call__(self, decoded: Decoded) -> Predicted:
-        """Predict the piece's images: probabilities (n, classes), agreement (n,); float32."""
+        """Predict the piece's images: probabilities (n, classes), agreement (n,); float32.
+
+        Raises InputError where a member's outputs aren't finite, DeviceFull where a batch is too
+        large for the GPU.
+        """
+        from ..models.inference import memory_faults
+
         probabilities = np.zeros((len(decoded.positions), len(self._work.classes)), np.float32)
         agreement = np.zeros(len(decoded.positions), np.float32)
+        size = self._work.profile.batch_size
+        advice = f"it has no room for a batch of {size}: give a smaller --batch-size"
+        with memory_faults(advice):
+            for chosen, slots, outcome in _one_behind(self._launched(decoded)):
+                scores, agreed = outcome()
+                probabilities[chosen] = scores[slots]
+                agreement[chosen] = agreed[slots]
+        arrays = (probabilities, agreement)
+        return Predicted(decoded.piece, decoded.image_ids, arrays, decoded.rejections)
+
+    def _launched(self, decoded: Decoded) -> Iterator[tuple[_Indices, _Indices, _Outcome]]:
+        """For each batch: its images in the piece, their places in the batch, and the vote."""
         positions = np.asarray(decoded.positions, np.int64)
         batch_size = self._work.profile.batch_size
         for batch in np.unique(positions // batch_size):
@@ -127,32 +151,39 @@ class EnsemblePredictor:
                 framing: _on_grid(array[chosen], slots, batch_size)
                 for framing, array in zip(self._work.framings, decoded.arrays, strict=True)
             }
-            scores, agreed = self._vote(crops)
-            probabilities[chosen] = scores[slots]
-            agreement[chosen] = agreed[slots]
-        arrays = (probabilities, agreement)
-        return Predicted(decoded.piece, decoded.image_ids, arrays, decoded.rejections)
+            yield chosen, slots, self._vote(crops)
 
-    def _vote(self, crops: dict[Framing, UInt8]) -> tuple[Float32, Float32]:
-        """The ensemble's probabilities (B, classes) and agreement (B,) for one batch."""
+    def _vote(self, crops: dict[Framing, UInt8]) -> _Outcome:
+        """What gives the ensemble's probabilities (B, classes) and agreement (B,) for a batch.
+
+        A GPU only begins to compute here. Nothing waits for it, which would keep it waiting for us.
+        """
         import torch
 
         with torch.inference_mode():
+            there = {framing: self._transfers.up(array) for framing, array in crops.items()}
             logits = [
-                member(crops[framing_of(checkpoint)])
+                member(there[framing_of(checkpoint)])
                 for member, checkpoint in zip(self._members, self._work.checkpoints, strict=True)
             ]
-            for checkpoint, each in zip(self._work.checkpoints, logits, strict=True):
-                require_finite_outputs(each, checkpoint)
+            finite = torch.stack([each.isfinite().all() for each in logits])
             by_logits = self._work.ensemble.vote == "logits"
             ballots = [each if by_logits else each.softmax(1) for each in logits]
             total = torch.zeros_like(ballots[0])
             for weight, ballot in zip(self._vote_weights, ballots, strict=True):
                 total += weight * ballot
             scores = total.softmax(1) if by_logits else total
-            return scores.cpu().numpy(), self._agreement(logits, scores).cpu().numpy()
+            fetch = self._transfers.down(scores, self._agreement(logits, scores), finite)
 
-    def _agreement(self, logits: "list[torch.Tensor]", scores: "torch.Tensor") -> "torch.Tensor":
+        def outcome() -> tuple[Float32, Float32]:
+            probabilities, agreement, checked = fetch()
+            for checkpoint, sound in zip(self._work.checkpoints, checked, strict=True):
+                _require_sound(sound, checkpoint)
+            return probabilities, agreement
+
+        return outcome
+
+    def _agreement(self, logits: "list[Tensor]", scores: "Tensor") -> "Tensor":
         """The share of the vote, 0 to 1, whose own label is the ensemble's, (B,)."""
         import torch
 
@@ -183,16 +214,29 @@ def framing_of(checkpoint: Checkpoint) -> Framing:
     return framing
 
 
-def require_finite_outputs(logits: "torch.Tensor", checkpoint: Checkpoint) -> None:
+def require_finite_outputs(logits: "Tensor", checkpoint: Checkpoint) -> None:
     """Raise InputError, which names the member, where an output is no number: it has no label."""
-    if not bool(logits.isfinite().all()):
+    _require_sound(logits.isfinite().all(), checkpoint)
+
+
+def _require_sound(sound: Any, checkpoint: Checkpoint) -> None:
+    if not bool(sound):
         raise InputError(
             f"{checkpoint.member} ({checkpoint.path}): its outputs aren't finite, so they say "
             "nothing: its weights are damaged, or need --precision fp32"
         )
 
 
-def _on_grid(crops: UInt8, slots: "np.ndarray[tuple[int], np.dtype[np.int64]]", size: int) -> UInt8:
+def _one_behind(launched: Iterable[T]) -> Iterator[T]:
+    """The same, each when the next has been launched: a GPU has work while this one is fetched."""
+    waiting: list[T] = []
+    for each in launched:
+        yield from waiting
+        waiting = [each]
+    yield from waiting
+
+
+def _on_grid(crops: UInt8, slots: _Indices, size: int) -> UInt8:
     """A batch of ``size`` crops, blank but at the slots that the images take."""
     batch = np.zeros((size, *crops.shape[1:]), np.uint8)
     batch[slots] = crops

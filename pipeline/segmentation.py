@@ -117,7 +117,7 @@ class MaskPredictor:
         from ..models.inference import memory_faults
 
         views = TTA_VIEWS if self._work.spec.tta else ONE_VIEW
-        with torch.inference_mode(), memory_faults():
+        with torch.inference_mode(), memory_faults("give fewer --actors, or --device cpu"):
             masks = tuple(
                 mask_of(self._ready, image, self._work.checkpoint, views)
                 for image in decoded.arrays

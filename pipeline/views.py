@@ -30,11 +30,14 @@ TTA_VIEWS: Final = (View(6, False), View(5, True), View(4, False))
 """Of a tile, the largest first; what they gain is in weights/MODEL_CARD.md."""
 
 
-def with_mirror(predict: "Callable[[UInt8], Tensor]") -> "Callable[[UInt8], Tensor]":
+def with_mirror(
+    predict: "Callable[[UInt8 | Tensor], Tensor]",
+) -> "Callable[[UInt8 | Tensor], Tensor]":
     """The mean of a classifier's logits (N, C) for uint8 images (N, H, W, 3) and their mirrors."""
 
-    def mean(images: UInt8) -> "Tensor":
-        mirrored = np.ascontiguousarray(images[:, :, ::-1])
-        return (predict(images) + predict(mirrored)) / 2
+    def mean(images: "UInt8 | Tensor") -> "Tensor":
+        if isinstance(images, np.ndarray):
+            return (predict(images) + predict(np.ascontiguousarray(images[:, :, ::-1]))) / 2
+        return (predict(images) + predict(images.flip(2))) / 2
 
     return mean

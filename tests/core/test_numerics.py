@@ -52,3 +52,22 @@ def test_both_engines_count_the_same_cores(monkeypatch: pytest.MonkeyPatch) -> N
     with start(EngineOptions(engine="inline")) as inline:
         assert inline.threads() == 3
     assert [options.processors for options in seen] == [3]
+
+
+@pytest.mark.parametrize(
+    ("side", "gigabytes", "expected"),
+    [
+        *((40, 80, 1024), (40, 8, 1024), (56, 80, 512), (64, 80, 256), (96, 80, 256)),
+        *((224, 80, 256), (224, 16, 128), (224, 8, 64), (1024, 80, 32)),
+    ],
+)
+def test_a_gpus_batch_is_the_larger_the_smaller_its_images(
+    side: int, gigabytes: int, expected: int
+) -> None:
+    found = numerics.gpu_batch_size(side * side, 10**8, gigabytes * 10**9)
+    assert found == expected
+
+
+def test_a_gpus_batch_leaves_room_for_the_weights() -> None:
+    assert numerics.gpu_batch_size(224 * 224, 10**9, 20 * 10**9) == 128
+    assert numerics.gpu_batch_size(40 * 40, 10**9, 10**9) == 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw1.core.errors import EnvironmentFault, InputError
+from hw1.core.errors import DeviceFull, EnvironmentFault, InputError
 from hw1.core.records import Committed, Planned, Rejection, Shard, Written
 from hw1.execution.actor_pool import QUEUE, REST
 from hw1.execution.backend import (
@@ -321,6 +321,14 @@ def test_an_environment_fault_is_raised_after_its_tries() -> None:
     fault = Fault("raised", "disk full", EnvironmentFault("disk full"))
     with pytest.raises(EnvironmentFault, match="disk full"):
         run(Simulation(upsets=[fault] * 99, upset_rate=1), [8] * 4, Policy(tries=3))
+
+
+def test_a_batch_that_does_not_fit_a_gpu_is_not_tried_again() -> None:
+    full = Fault("raised", "full", DeviceFull("a smaller --batch-size"))
+    with pytest.raises(DeviceFull, match="--batch-size"):
+        run(Simulation(upsets=[full], upset_rate=1), [8] * 4, Policy())
+    with pytest.raises(DeviceFull, match="--batch-size"):
+        run(Simulation(loads=[full]), [8] * 4, Policy())
 
 
 def test_lost_processes_end_the_run_after_their_tries() -> None:

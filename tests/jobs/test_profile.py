@@ -3,11 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hw1.core.errors import Refused
+from hw1.core.errors import DeviceFull, Refused
 from hw1.core.numerics import Profile
+from hw1.core.records import Decoded
+from hw1.jobs.identity import fingerprint
 from hw1.jobs.profile import asked_differences
 from tiny_jobs import (
     COUNT,
@@ -32,3 +35,28 @@ def test_a_job_of_an_hw1_with_another_profile_is_refused(images: Path) -> None:
     with pytest.raises(Refused, match=r"another numerics profile .*compiler"):
         run(spec_of(images))
     assert run(spec_of(images, overwrite=True)).scored == COUNT
+
+
+def test_a_smaller_batch_is_the_same_job_until_something_is_committed(images: Path) -> None:
+    """What is to be done where the chosen one doesn't fit a GPU."""
+
+    def full(_: Decoded) -> None:
+        raise DeviceFull("the GPU's memory ran out: give a smaller --batch-size")
+
+    asked = spec_of(images, batch_size=8)
+    with pytest.raises(DeviceFull):
+        run(asked, full)
+    with pytest.raises(Refused, match="top_k"):
+        run(replace(asked, batch_size=2, top_k=2))
+    assert _recorded(images)["decides"]["profile"]["batch_size"] == 8
+    assert run(replace(asked, batch_size=2)).scored == COUNT
+    record = _recorded(images)
+    assert (record["decides"]["profile"]["batch_size"], record["shard_size"]) == (2, 4)
+    assert record["fingerprint"] == fingerprint(record["decides"])
+    with pytest.raises(Refused, match="batch_size 2, now 4"):
+        run(replace(asked, batch_size=4))
+
+
+def _recorded(images: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((images.parent / "out.csv.job" / "job.json").read_text())
+    return found

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,16 @@ from hw1.core.classes import REFERENCE_CLASSIFIER
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from hw1.models import files
-from hw1.models.checkpoints import SHIPPED, Store, load, load_state, read_checkpoint, save
+from hw1.models.checkpoints import (
+    SHIPPED,
+    Store,
+    checkpoints_of,
+    load,
+    load_each,
+    load_state,
+    read_checkpoint,
+    save,
+)
 from hw1.models.collapse import WEIGHT, collapse_weight
 from hw1.models.ensemble import of, write_ensemble
 from hw1.models.members import CLASSIFIERS, MEMBERS
@@ -285,6 +295,37 @@ class TestLoading:
         torch.save(content, path, _use_new_zipfile_serialization=False)
         network = load(Store(tmp_path).checkpoint("vgg16"))
         assert all(torch.equal(network.state_dict()[name], tiny[name]) for name in tiny)
+
+    def test_many_are_read_ahead_and_come_in_order(
+        self, tiny: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever is first read, and as the caller's thread would make them."""
+        for index in range(6):
+            state = {**tiny, "fc.0.bias": torch.full_like(tiny["fc.0.bias"], index)}
+            save(state, tmp_path / f"{index}.safetensors", "vgg16", OURS, {}, dtype="fp32")
+        names = [f"{index}.safetensors" for index in range(6)]
+        found = checkpoints_of(Store(tmp_path), names)
+        assert [checkpoint.member for checkpoint in found] == names
+
+        read, read_bytes = threading.Semaphore(0), files.read_bytes
+
+        def second_first(path: Path) -> bytes:
+            if path.name == names[0]:
+                assert read.acquire(timeout=60)
+            elif path.name == names[1]:
+                read.release()
+            return read_bytes(path)
+
+        monkeypatch.setattr(files, "read_bytes", second_first)
+        with torch.inference_mode():
+            networks = list(load_each(found))
+        biases = [network.fc[0].bias for network in networks if isinstance(network, Tiny)]
+        assert [float(bias[0]) for bias in biases] == [0, 1, 2, 3, 4, 5]
+        assert all(bias.is_inference() for bias in biases)
+
+        (tmp_path / names[4]).write_bytes(b"other")
+        with pytest.raises(InputError, match=r"4.safetensors has changed"):
+            list(load_each(found))
 
     def test_a_file_from_before_the_norms_counted(
         self, tiny: dict[str, Tensor], tmp_path: Path

@@ -1,5 +1,7 @@
 """The networks: names and shapes of the table, outputs, and building without weights."""
 
+import importlib
+import sys
 from collections.abc import Callable
 from math import prod
 
@@ -8,6 +10,7 @@ import torch
 from torch import nn
 
 from hw1.core.errors import InputError
+from hw1.models import _torchvision
 from hw1.models._torchvision import models as torchvision_models
 from hw1.models.members import CLASSIFIERS, MEMBERS, SEGMENTERS, find_member, nearest
 from hw1.models.registry import CLASSIFIERS as CLASSIFIER_BUILDERS
@@ -255,3 +258,15 @@ def test_a_name_like_no_other_gets_all_of_them() -> None:
     assert "did you mean" not in str(caught.value)
     assert "vgg16, resnet152" in str(caught.value)
     assert nearest("a", []) == "there are none"
+
+
+def test_torchvision_comes_without_torchs_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("torch._dynamo", "torch._dynamo.utils"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with _torchvision._compiler_left_out():
+        stand_in = importlib.import_module("torch._dynamo.utils")
+        assert stand_in.is_compile_supported is _torchvision._is_compile_supported
+    assert "torch._dynamo" not in sys.modules
+    monkeypatch.setitem(sys.modules, "torch._dynamo", stand_in)
+    with _torchvision._compiler_left_out():  # imported already: left as it is
+        assert sys.modules["torch._dynamo"] is stand_in

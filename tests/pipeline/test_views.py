@@ -28,11 +28,12 @@ def noise(*shape: int) -> UInt8:
 def test_a_classifier_sees_the_image_and_its_mirror_image() -> None:
     images = noise(2, 4, 5, 3)
 
-    def first_columns(images: UInt8) -> Tensor:
-        return torch.from_numpy(images[:, :, 0].astype(np.float32)).sum(1)
+    def first_columns(images: UInt8 | Tensor) -> Tensor:
+        return torch.as_tensor(images)[:, :, 0].float().sum(1)
 
-    found = with_mirror(first_columns)(images).numpy()
-    np.testing.assert_allclose(found, (images[:, :, 0] / 2 + images[:, :, -1] / 2).sum(1))
+    for given in (images, torch.from_numpy(images)):  # on a GPU they're there already
+        found = with_mirror(first_columns)(given).numpy()
+        np.testing.assert_allclose(found, (images[:, :, 0] / 2 + images[:, :, -1] / 2).sum(1))
 
 
 def test_a_segmenters_views_are_turned_back_and_averaged() -> None:
