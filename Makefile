@@ -29,6 +29,10 @@ demo: venv ## classify the example photos, segment the example tiles, through Ra
 test: venv ## the tests
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: mutants
+mutants: venv ## mistakes put into the code, one after the other: do the tests notice?
+	$(BIN)/python tests/mutants/run.py $(ARGS)
+
 .PHONY: lint
 lint: venv ## ruff, its rules and its format
 	$(BIN)/python -m ruff check .

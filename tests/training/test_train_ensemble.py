@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor, nn
 
 from hw1.cli import main
 from hw1.core.errors import InputError
@@ -74,31 +75,62 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_command(folder: Path) -> None:
-    words = ["train", "ensemble", str(folder / "data"), "--weights", str(folder)]
-    done = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
+class ByColour(tiny.TinyClassifier):
+    """Knows the class of tiny's photos by their colour, of images with ``side`` pixels alone."""
+
+    def __init__(self, classes: int = 50) -> None:
+        super().__init__(classes)
+        self.side = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        labels = torch.arange(50)
+        colours = torch.stack([labels % 4, labels // 4 % 4, labels // 16], 1) * 70 + 20
+        seen = images.mean((2, 3)) * 255
+        logits: Tensor = -torch.cdist(seen, colours.float()) + 0 * self.side
+        wrong = images.shape[2] != int(self.side)
+        return logits.roll(1, 1) if wrong else logits
+
+
+@pytest.fixture
+def unequal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """resnet152, which is always right at its 48 pixels, and densenet161, which never is."""
+    for member, size, side in (("resnet152", 48, 48), ("densenet161", 32, 0)):
+        monkeypatch.setitem(registry.CLASSIFIERS, member, ByColour)
+        network = ByColour().eval()
+        network.side.data.fill_(side)
+        save(network, tmp_path / f"{member}.safetensors", member, Preprocessing(size=size), {})
+    tiny.write_photos(tmp_path / "data" / "val_50", 1)
+    return tmp_path
+
+
+@pytest.mark.parametrize("vote", ["logits", "probabilities"])
+def test_weights_and_accuracies_are_their_members(unequal: Path, vote: str) -> None:
+    words = ["train", "ensemble", unequal / "data", "--weights", unequal, "--vote", vote, "--json"]
+    done = CliRunner().invoke(main, list(map(str, words)), catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["images"] == 100
-    assert set(report["singles"]) == {"resnet152", "densenet161"}
-    ensemble = Store(folder).ensemble()
+    assert report["singles"] == {"resnet152": 1.0, "densenet161": 0.0}
+    assert set(report["weights"]) == {"resnet152"}
+    assert (report["fitted"], report["vote"], report["images"]) == (1.0, vote, 50)
+    ensemble = Store(unequal).ensemble()
     assert dict(zip(ensemble.members, ensemble.vote_weights, strict=True)) == report["weights"]
-    assert ensemble.vote == report["vote"]
+    assert ensemble.vote == vote
+
+
+def test_the_table_names_the_file(folder: Path) -> None:
     other = folder / "other[b].toml"
-    done = CliRunner().invoke(main, [*words, "--vote", "logits", "--output", str(other)])
+    words = ["train", "ensemble", folder / "data", "--weights", folder, "--output", other]
+    done = CliRunner().invoke(main, [*map(str, words), "--vote", "logits"])
     assert done.exit_code == 0, done.stderr
     assert "by cross-validation" in done.stdout
     assert f"written to {other}\n" in done.stdout
     assert 'vote = "logits"' in other.read_text()
 
 
-def test_members_at_their_own_sizes_and_images_of_any(folder: Path) -> None:
-    network = tiny.TinyClassifier().eval()
-    save(network, folder / "densenet161.safetensors", "densenet161", Preprocessing(size=48), {})
-    Image.new("RGB", (30, 20)).save(folder / "data" / "val_50" / "3_x.png")
-    report = train_ensemble(folder / "data", folder, None, print)
-    assert report.images == 101
-    assert len(report.singles) == 2
+def test_images_of_any_size_are_read(folder: Path) -> None:
+    path = folder / "data" / "val_50" / "3_x.png"
+    Image.new("RGB", (30, 20)).save(path)
+    assert train_ensemble(folder / "data", folder, None, print).images == 101
 
 
 def test_bad_input(folder: Path) -> None:

@@ -1,0 +1,221 @@
+"""What a step does to the weights, against the formulas; and what is kept of a run."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_training as tiny
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from hw1.core.classes import REFERENCE_SEGMENTER, Classes
+from hw1.core.errors import InputError
+from hw1.core.preprocessing import Preprocessing
+from hw1.training import augment, optimise
+from hw1.training.classification import TEMPERATURE, ClassificationTask, Teacher
+from hw1.training.loop import Loop
+from hw1.training.optimise import Schedule
+from hw1.training.photos import Photos
+from hw1.training.segmentation import SegmentationTask
+from hw1.training.state import read_state, write_state
+from hw1.training.tiles import Tiles
+
+CPU = torch.device("cpu")
+SEEN = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.5))
+THREE = Classes(("a", "b", "c"))
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def photos(count: int = 6) -> Photos:
+    images = torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8, generator=generator())
+    labels = torch.arange(count) % 3
+    names = tuple(f"{index}.png" for index in range(count))
+    return Photos(names, images, labels, "", THREE)
+
+
+def classification(smoothing: float = 0.0, teacher: Teacher | None = None) -> ClassificationTask:
+    nobody = photos()
+    return ClassificationTask(
+        nobody, nobody, None, SEEN, CPU, smoothing=smoothing, mix="none", teacher=teacher
+    )
+
+
+def test_the_average_follows_by_one_minus_its_decay_and_faster_at_first() -> None:
+    for step, decay in ((1, 2 / 11), (8, 9 / 18), (10**6, 0.9)):
+        mean, network = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+        network.weight.data.fill_(3.0)
+        network.running_mean.fill_(5.0)  # type: ignore[union-attr]
+        network.num_batches_tracked.fill_(7)  # type: ignore[union-attr]
+        optimise.average(mean, network, step, 0.9)
+        assert mean.weight.item() == pytest.approx(decay * 1 + (1 - decay) * 3)
+        assert mean.running_mean.item() == pytest.approx((1 - decay) * 5)  # type: ignore[union-attr]
+        assert mean.num_batches_tracked == 7
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (SEEN.mean, SEEN.std))
+    return (pixels / 255 - mean) / std
+
+
+def test_a_batch_is_normalised_as_the_checkpoint_says() -> None:
+    task = classification()
+    inputs, targets = task.batch([4, 0, 2], 16, generator(3))
+    raw = augment.photos(task.train.images[[4, 0, 2]], 16, generator(3))
+    torch.testing.assert_close(inputs, normalised(raw))
+    assert targets.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+def test_tiles_are_normalised_too_and_unlabelled_pixels_ignored() -> None:
+    images = [torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8, generator=generator(1))]
+    masks = [torch.randint(0, 7, (40, 40), dtype=torch.uint8, generator=generator(2))]
+    tiles = Tiles(("a",), images, masks, "", REFERENCE_SEGMENTER)
+    task = SegmentationTask(
+        tiles, tiles, None, (32, 32), 1.0, SEEN, CPU, class_weights=torch.ones(7)
+    )
+    inputs, targets = task.batch([0], 32, generator(3))
+    raw, classes = augment.tiles(images, masks, (32, 32), 32, generator(3), 1.0)
+    torch.testing.assert_close(inputs, normalised(raw))
+    assert torch.equal(targets == 255, classes == 6)
+
+
+def test_labels_are_smoothed_by_the_share_that_is_asked_for() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]])
+    targets = torch.eye(3)[[0, 1]]
+    for smoothing in (0.0, 0.1, 0.6):
+        expected = -(
+            ((1 - smoothing) * targets + smoothing / 3) * logits.log_softmax(1)
+        ).sum(1).mean()  # fmt: skip
+        found = classification(smoothing).loss(logits, targets)
+        torch.testing.assert_close(found, expected)
+
+
+def test_half_of_the_loss_is_the_teachers() -> None:
+    teacher = Teacher(nn.Identity(), SEEN, "")
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]])
+    labels, opinion = torch.eye(3)[[0, 1]], torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+    plain = F.cross_entropy(logits, labels)
+    soft = -(opinion * (logits / TEMPERATURE).log_softmax(1)).sum(1).mean() * TEMPERATURE**2
+    found = classification(teacher=teacher).loss(logits, torch.cat([labels, opinion], 1))
+    torch.testing.assert_close(found, (plain + soft) / 2)
+
+
+def test_photos_are_flipped_from_left_to_right_and_never_upside_down() -> None:
+    image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    image[..., :16, :16] = 250  # upper left
+    seen = []
+    for seed in range(40):
+        crop = augment.photos(image, 32, generator(seed))[0, 0]
+        quarters = [
+            crop[a, b].mean() for a in (slice(8), slice(24, 32)) for b in (slice(8), slice(24, 32))
+        ]
+        seen.append(max(range(4), key=quarters.__getitem__))
+    assert set(seen) == {0, 1}
+    assert 10 < seen.count(1) < 30
+
+
+class Steep(nn.Module):
+    """One weight, whose gradient is ``slope``."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.slope = slope
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.weight * self.slope
+
+
+class Given:
+    """A task whose loss is what the network returns."""
+
+    main_score = "accuracy"
+    classes = THREE
+    digests: dict[str, str] = {}  # noqa: RUF012
+
+    def __len__(self) -> int:
+        return 4
+
+    def has(self, part: str) -> bool:
+        return False
+
+    def batch(self, *_: object) -> tuple[Tensor, Tensor]:
+        return torch.zeros(1, 3, 4, 4), torch.zeros(1)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return logits.sum()
+
+
+@pytest.mark.parametrize("slope", [0.5, 4.0, 5.0, 100.0, -100.0])
+def test_a_step_is_that_of_a_gradient_of_at_most_5(tmp_path: Path, slope: float) -> None:
+    network = Steep(slope)
+    recipe = tiny.recipe(tmp_path, lr=0.1)
+    loop = Loop(
+        recipe, Given(), network, [network.weight], [], Schedule(10, 5), tmp_path, print,  # type: ignore[arg-type]
+    )  # fmt: skip
+    loop.optimizer = torch.optim.SGD([{"params": [network.weight], "factor": 1.0}], lr=0.1)
+    loop.step = 5
+    loop.train_step([0], generator())
+    rate = optimise.learning_rate(recipe, 0.5)
+    assert network.weight.item() == pytest.approx(-rate * max(-5, min(5, slope)), rel=1e-4)
+
+
+def test_the_averaged_weights_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Steep(1.0)
+    loop = Loop(
+        tiny.recipe(tmp_path), Given(), network, [network.weight], [], Schedule(2, 2), tmp_path,
+        lambda text: None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    kept: list[float] = []
+    monkeypatch.setattr(
+        "hw1.training.loop.Checkpoints.keep",
+        lambda self, given, *_: kept.append(given.weight.item()),
+    )
+    loop.run()
+    assert kept == [loop.ema.weight.item()]
+    assert kept != [network.weight.item()]
+
+
+class Trap:
+    """What runs a function when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_state_never_runs_code(tmp_path: Path) -> None:
+    path, sprung = tmp_path / "state.pt", tmp_path / "sprung"
+    torch.save({"recipe": Trap(sprung)}, path, pickle_module=pickle)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_state(path)
+    assert not sprung.exists()
+
+
+def test_a_state_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        done.append("folder" if path.is_dir() else f"file of {os.fstat(descriptor).st_size > 0}")
+
+    def moved(source: Path, target: Path) -> None:
+        replace(source, target)
+        done.append("moved")
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", moved)
+    write_state(tmp_path / "state.pt", {"recipe": "r", "w": torch.zeros(3)})
+    assert done == ["file of True", "moved", "folder"]
+    assert read_state(tmp_path / "state.pt") is not None
