@@ -39,7 +39,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
         seen.append(Event("synced", path, os.fstat(descriptor).st_size, lines=lines))
 
     def moved(source: Path, target: Path) -> None:
-        size = os.stat(source).st_size
+        size = source.stat().st_size
         replace_(source, target)
         seen.append(Event("moved", Path(target), size, source=Path(source)))
 
