@@ -33,6 +33,10 @@ test: venv ## the tests
 mutants: venv ## mistakes put into the code, one after the other: do the tests notice?
 	$(BIN)/python tests/mutants/run.py $(ARGS)
 
+.PHONY: fuzz
+fuzz: venv ## 20,000 damaged images, tables, ledgers and checkpoints (ARGS='CASES SEED')
+	$(BIN)/python tests/fuzz/run.py $(ARGS)
+
 .PHONY: lint
 lint: venv ## ruff, its rules and its format
 	$(BIN)/python -m ruff check .

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ..core.text import printable
+from ..core.text import printable, shown
 from .options import PathType
 
 
@@ -80,17 +80,42 @@ def show(path: Path, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("path", metavar="OUT", type=PathType)
+@click.option(
+    "--sample",
+    "count",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Score N random images again too, and say what that proves.",
+)
+@click.option("--seed", default=0, show_default=True, help="Which images --sample draws.")
+@click.option(
+    "--weights",
+    type=PathType,
+    metavar="DIR|FILE",
+    help="Where --sample finds the checkpoints that scored.  [default: those that hw1 ships]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the differences as a JSON array.")
-def verify(path: Path, as_json: bool) -> None:
+def verify(path: Path, count: int | None, seed: int, weights: Path | None, as_json: bool) -> None:
     """Check a result against its ledger: is it complete, and unchanged?
 
-    Exits with 0 if it is, with 1 and a line for each difference if not.
+    Exits with 0 if it is, with 1 and a line for each difference if not. With --sample a row or
+    mask that scores otherwise now is a difference too; IN, the checkpoints and the machine must be
+    as they were. It takes a forward pass of a whole batch for each image.
     """
     from ..jobs.inspect import job_of, verify
+    from ..jobs.sample import sample
 
-    problems = verify(job_of(path))
+    job = job_of(path)
+    problems = verify(job)
+    said = [] if problems else [f"{path}: whole, and as it was written"]
+    if count is not None and not problems:
+        sampled = sample(job, count, seed, weights)
+        problems += [f"{shown(name)}: scores otherwise now" for name in sampled.differ]
+        said = [*([] if problems else said), f"scored again: {sampled.text()}"]
     if as_json:
         click.echo(json.dumps(problems))
+        if count is not None and said:
+            click.echo(printable(said[-1]), err=True)
     else:
-        click.echo(printable("\n".join(problems) or f"{path}: whole, and as it was written"))
+        click.echo(printable("\n".join([*problems, *said])))
     click.get_current_context().exit(1 if problems else 0)

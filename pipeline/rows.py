@@ -20,6 +20,11 @@ def format_row(fields: Sequence[str]) -> str:
     return buffer.getvalue()[:-2]
 
 
+def parse_row(row: str) -> list[str]:
+    """The fields of a row that ``format_row`` made."""
+    return next(csv.reader(io.StringIO(row, newline="")))
+
+
 def join_rows(rows: Iterable[str]) -> bytes:
     """Rows as a file's bytes, each ended by a line feed."""
     return "".join(f"{row}\n" for row in rows).encode(ENCODING, ERRORS)
