@@ -53,7 +53,7 @@ def disturb(fault: Fault, models: dict[Task, Path], folder: Path, seed: int) -> 
     except Skipped as reason:
         survived, equal, detail = "-", "-", str(reason)
     except AssertionError as error:
-        detail = str(error) or "the results differ"
+        detail = " ".join(str(error).split())[-300:] or "the results differ"
         if "results() ==" in _line(error) or "killed at step" in detail:
             equal = "no"
         else:
