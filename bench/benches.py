@@ -40,11 +40,15 @@ class Sizes:
     files: int
     large: tuple[int, int]
     large_photos: tuple[int, int, int]
+    flow: int
     members: tuple[str, ...]
 
 
-FULL = Sizes(3, 2500, 257, (1_000, 100_000), 100_000, (8000, 6000), (96, 4000, 3000), CLASSIFIERS)
-QUICK = Sizes(1, 40, 2, (200, 2_000), 2_000, (800, 600), (4, 800, 600), ("vgg16",))
+FULL = Sizes(
+    *(3, 2500, 257, (1_000, 100_000), 100_000, (8000, 6000), (96, 4000, 3000), 40_960),
+    CLASSIFIERS,
+)
+QUICK = Sizes(1, 40, 2, (200, 2_000), 2_000, (800, 600), (4, 800, 600), 6_144, ("vgg16",))
 
 
 def classify_40(sizes: Sizes) -> list[Figure]:
@@ -203,6 +207,27 @@ def first_shard(sizes: Sizes) -> list[Figure]:
     return [Figure("first-shard", "vgg16, Ray's start included", median(runs), "s", tuple(runs))]
 
 
+def flow(sizes: Sizes) -> list[Figure]:
+    """How busy a GPU is kept that is imitated: the flow against the slower of model and decode."""
+    crops = inputs.crops(BUILD, inputs.EXAMPLES / "photos", 1000, 40, ".png")
+    images = inputs.repeated(BUILD, crops, sizes.flow)
+    output = BUILD / "flow.csv"
+    runs = []
+    for _ in range(sizes.runs):
+        remove(output, BUILD / "flow.csv.job")
+        runs.append(read_json([*_script("flow.py"), str(images), str(output)]))
+    rates = {name: median(run[name] for run in runs) for name in ("flow", "model", "decode")}
+    shares = tuple(run["flow"] / min(run["model"], run["decode"]) for run in runs)
+    share = median(shares)
+    return [
+        *(
+            Figure("flow", f"{name}: {sizes.flow} PNGs of 40 × 40", rate, "/s")
+            for name, rate in rates.items()
+        ),
+        Figure("flow", "flow / min(model, decode)", share, "", shares, "≥ 0.7", share >= 0.7),
+    ]
+
+
 def _script(name: str) -> list[str]:
     return [sys.executable, str(BENCH / name)]
 
@@ -250,4 +275,5 @@ BENCHES: dict[str, Callable[[Sizes], list[Figure]]] = {
     "planning": planning,
     "help": help_text,
     "first-shard": first_shard,
+    "flow": flow,
 }

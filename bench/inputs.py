@@ -80,6 +80,20 @@ def small_files(folder: Path, count: int) -> Path:
     return partial.rename(made)
 
 
+def repeated(folder: Path, source: Path, count: int) -> Path:
+    """A folder of ``count`` images, those of ``source`` again and again: links, which cost no disk.
+
+    So they're read from the page cache, as those of a fast disk nearly are.
+    """
+    made = folder / f"{source.name}-{count}"
+    if made.is_dir():
+        return made
+    partial = _empty(made.with_name(f".{made.name}"))
+    for index, path in zip(range(count), itertools.cycle(sorted(source.iterdir())), strict=False):
+        (partial / f"{index:07}{path.suffix}").hardlink_to(path)
+    return partial.rename(made)
+
+
 def weights(folder: Path, members: tuple[str, ...]) -> tuple[Path, list[str]]:
     """A folder with a checkpoint of each member, and the members whose weights are random.
 

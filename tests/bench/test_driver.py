@@ -1,5 +1,6 @@
 """The bench's costless job goes through plan, ledger and merge as a real one does."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -28,3 +29,21 @@ def test_a_job_that_costs_nothing_is_whole(driver: ModuleType, tmp_path: Path) -
     assert summary.scored == 2
     assert output.read_text() == "image_id,label\na.png,0\nb.png,0\n"
     assert verify(summary.job) == []
+
+
+def test_a_job_with_an_imitated_gpu_decodes_and_writes_as_a_real_one(
+    bench: Path, tmp_path: Path
+) -> None:
+    import flow
+    import inputs
+
+    crops = inputs.crops(tmp_path, inputs.EXAMPLES / "photos", 5, 40, ".png")
+    photos = inputs.repeated(tmp_path, crops, 12)
+    spec = ClassifySpec(
+        source=str(photos), output=tmp_path / "out.csv", engine="inline", device="cpu"
+    )
+    times = flow.Times()
+    summary = run_job(flow.ImitatedJob.of(replace(spec, batch_size=4)), times)
+    assert [images for _, images in times.commits] == [8, 4]
+    assert (summary.scored, verify(summary.job)) == (12, [])
+    assert times.steady() > 0
