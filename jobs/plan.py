@@ -16,6 +16,10 @@ from ..core.records import Planned, Shard
 PLAN: Final = "plan.jsonl"
 COMPRESSED_PLAN: Final = "plan.jsonl.gz"
 
+_DAMAGE: Final = (
+    ValueError, KeyError, TypeError, EOFError, RecursionError, gzip.BadGzipFile, zlib.error,
+)  # fmt: skip
+
 LONG: Final = 100_000
 """A plan of more images than this is compressed."""
 
@@ -85,7 +89,7 @@ def read_plan(folder: Path, digest: str | None = None, name: str = PLAN) -> list
                 images.append(_planned(line))
     except FileNotFoundError as error:
         raise InputError(f"no plan in {folder}: neither {name} nor {name}.gz") from error
-    except (ValueError, KeyError, TypeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except _DAMAGE as error:
         at = len(images) + 1
         raise InputError(
             f"{path} is damaged at line {at}: start again, with --overwrite"

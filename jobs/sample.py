@@ -170,12 +170,12 @@ def _work(record: JobRecord, folder: JobFolder, weights: Path | None) -> Work:
     checkpoints = tuple(
         _checkpoint(name, about, weights) for name, about in identity["members"].items()
     )
-    words = {
+    words: dict[str, Any] = {
         "source": identity["input"],
         "output": folder.output,
         "tta": bool(identity.get("tta")),
-        **{name: tuple(identity[name]) for name in ("bands", "scale_from") if name in identity},
     }
+    words |= {name: tuple(identity[name]) for name in ("bands", "scale_from") if name in identity}
     if record.task == "classify":
         return _classify_work(identity, words, checkpoints, root, job, profile)
     spec = SegmentSpec(**words, mask_format=identity["mask_format"])

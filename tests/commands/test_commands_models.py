@@ -15,7 +15,7 @@ from hw1.commands.models import models
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import Preprocessing
 from hw1.models import files
-from hw1.models.checkpoints import Store, load_state, read_checkpoint, save
+from hw1.models.checkpoints import SHIPPED, Store, load_state, read_checkpoint, save
 from hw1.models.members import MEMBERS
 from hw1.models.registry import CLASSIFIERS as CLASSIFIER_BUILDERS
 
@@ -90,9 +90,11 @@ class TestList:
         assert members["fcn8s"]["parameters"] == 28_888_626
 
     def test_the_shipped_folder(self) -> None:
-        result = run()
-        assert result.exit_code == 0
-        assert "densenet161" in result.stdout
+        content = json.loads(run("--json").stdout)
+        members = {member["name"]: member for member in content["members"]}
+        shipped = {path.stem for path in SHIPPED.glob("*.safetensors")}
+        assert {name for name, member in members.items() if member["checkpoint"]} == shipped
+        assert set(members) >= set(MEMBERS)
 
     def test_a_damaged_checkpoint_does_not_hide_the_others(self, tmp_path: Path) -> None:
         (tmp_path / "vgg16.safetensors").write_bytes(b"\x09" + bytes(7) + b'{"broken')

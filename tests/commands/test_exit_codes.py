@@ -137,3 +137,12 @@ def test_errors_are_apart() -> None:
     for kind, code in kinds.items():
         assert kind.exit_code == code
         assert not any(issubclass(kind, other) for other in kinds if other is not kind)
+
+
+def test_an_interrupt_of_any_command(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hw1.jobs.inspect.find_jobs", interrupted)
+    done = CliRunner().invoke(main, ["jobs", "list", str(images)])
+    assert (done.exit_code, done.stderr) == (130, "hw1: interrupted\n")

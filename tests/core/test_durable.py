@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hw1.core.durable import write_bytes
+from hw1.core.durable import replacing, write_bytes
 
 
 def test_a_temporary_file_lies_in_the_scratch_folder(tmp_path: Path) -> None:
@@ -41,3 +41,14 @@ def test_a_file_is_written_where_nothing_can_be_moved_from_the_scratch_folder(
     write_bytes(tmp_path / "whole", [b"ab"], scratch=tmp_path / "scratch")
     assert (tmp_path / "whole").read_bytes() == b"ab"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["scratch", "whole"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    """A retry may write beside a worker that was taken for lost."""
+    path = tmp_path / "whole"
+    with replacing(path) as first, replacing(path) as second:
+        assert first != second
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]

@@ -35,5 +35,18 @@ def test_the_end_of_a_clusters_raylet_is_seen(
     assert health.dead() == "raylet"
 
 
-def test_oom_kills_are_counted() -> None:
-    assert health.oom_kills() >= 0
+@pytest.mark.parametrize(
+    ("text", "kills"),
+    [("pgfault 5\noom_kill 7\noom_killed 9\n", 7), ("pgfault 5\n", 0), (None, 0)],
+)
+def test_oom_kills_are_counted(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, kills: int
+) -> None:
+    def read(path: Path) -> str:
+        assert str(path) == "/proc/vmstat"
+        if text is None:
+            raise FileNotFoundError
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert health.oom_kills() == kills

@@ -180,3 +180,10 @@ def test_shards_are_made_when_they_are_asked_for() -> None:
 def test_sizes_are_at_least_one(sizes: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         list(shards(numbered(3), *sizes))
+
+
+def test_a_plan_of_brackets_is_damaged(tmp_path: Path) -> None:
+    """Found by make fuzz: json gives up on its depth with another error."""
+    (tmp_path / "plan.jsonl").write_bytes(b"[" * 5000 + b"\n")
+    with pytest.raises(InputError, match="is damaged at line 1"):
+        read_plan(tmp_path)

@@ -31,6 +31,9 @@ GOAL = 0.9
 SECONDS = 120
 """That the tests of a mutant may take; one that hangs them is caught."""
 ALL_SECONDS = 1200
+_COLLECTED = 2
+"""pytest's exit code where a test module couldn't be imported; those above are its own trouble."""
+
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info", "bench")
 
 
@@ -62,7 +65,7 @@ def read_mutants() -> list[Mutant]:
 
 
 def run_tests(tree: Path, tests: Sequence[str], log: Path, seconds: float) -> bool:
-    """Whether the tests of a copy of the tree pass, in time."""
+    """Whether the tests of a copy of the tree pass, in time. Raises where they can't be run."""
     process = os.fork()
     if not process:
         _be_pytest(tree, tests, log)
@@ -71,7 +74,10 @@ def run_tests(tree: Path, tests: Sequence[str], log: Path, seconds: float) -> bo
         while time.monotonic() < until:
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
-                return status == 0
+                code = os.waitstatus_to_exitcode(status)
+                if code > _COLLECTED:
+                    raise RuntimeError(f"pytest ended with {code}: {log.read_text()}")
+                return code == 0
             time.sleep(0.05)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -81,7 +87,7 @@ def run_tests(tree: Path, tests: Sequence[str], log: Path, seconds: float) -> bo
 
 
 def _be_pytest(tree: Path, tests: Sequence[str], log: Path) -> None:
-    code = 1
+    code = _COLLECTED + 1
     try:
         os.setsid()
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -103,7 +109,7 @@ def _be_pytest(tree: Path, tests: Sequence[str], log: Path) -> None:
 
 def _import_what_is_slow() -> None:
     """Not hw1, which is another in each process, and nothing that starts threads."""
-    for name in ("click", "hypothesis", "msgspec", "numpy", "PIL.Image", "pytest", "rich", "torch"):
+    for name in ("click", "msgspec", "numpy", "PIL.Image", "rich", "safetensors", "torch"):
         importlib.import_module(name)
 
 

@@ -241,6 +241,10 @@ def test_a_tile_without_a_core_is_refused() -> None:
 def test_half_precision_logits_and_read_only_images_are_taken() -> None:
     image = random_image(40, 50)
     image.flags.writeable = False
-    preprocessing = Preprocessing(None, 0.5)
+    preprocessing = Preprocessing(None, 0.5, IMAGENET_MEAN, IMAGENET_STD)
     classes = segment_image(lambda images: pixelwise(images).bfloat16(), image, preprocessing)
-    assert classes.shape == (40, 50)
+    rounded = segment_image(
+        lambda images: pixelwise(images).bfloat16().float(), image.copy(), preprocessing
+    )
+    assert np.array_equal(classes, rounded)
+    assert len(np.unique(classes)) > 1
