@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ MOST = 100_000
 
 MOST_IN_MASKS = 255
 """A mask has a byte a pixel, and 255 in it stands for a pixel without a class."""
+
+_NO_LABEL = ("unknown", "unlabelled", "unlabeled", "void")
+"""What lists of masks' colours call the class of pixels that nobody labelled."""
 
 _SHOWN = 80  # characters of what makes no sense
 
@@ -57,12 +60,19 @@ class Classes:
         return json.dumps(fields, ensure_ascii=False)
 
     def to_csv(self) -> str:
-        """A table for people and programs: ``index,name``, with colours ``index,name,r,g,b``."""
+        """A table for people and programs: ``index,name``, then what else there is.
+
+        ``r,g,b``, and ``unlabelled``, which is 1 for that class and 0 for the others.
+        """
+        columns: list[Sequence[Any]] = [("index", *range(len(self))), ("name", *self.names)]
+        if self.colours is not None:
+            channels = zip(*self.colours, strict=True)
+            columns += [(name, *levels) for name, levels in zip("rgb", channels, strict=True)]
+        if self.unlabelled is not None:
+            is_it = (int(index == self.unlabelled) for index in range(len(self)))
+            columns.append(("unlabelled", *is_it))
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["index", "name", *(["r", "g", "b"] if self.colours else [])])
-        for index, name in enumerate(self.names):
-            writer.writerow([index, name, *(self.colours[index] if self.colours else [])])
+        csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
         return text.getvalue()
 
     def coloured(self) -> "Classes":
@@ -173,8 +183,10 @@ def classes_from_json(text: str | None, task: TaskKind) -> Classes:
 def read_classes(path: Path) -> Classes:
     """The classes that a file lists, in order.
 
-    ``.txt``: a name a line. ``.csv``: columns name, perhaps index (or id) and r, g, b, named in
-    its first line. ``.toml``: names, and perhaps colours and unlabelled. Raises InputError.
+    ``.txt``: a name a line. ``.csv``: columns name, perhaps index (or id), r, g, b, and unlabelled
+    (1 for that class), named in its first line; with colours and without that column, as DeepGlobe
+    ships it, a class named unknown, unlabelled or void is the unlabelled one. ``.toml``: names, and
+    perhaps colours and unlabelled. Raises InputError.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -225,7 +237,20 @@ def _from_table(rows: Sequence[Sequence[str]]) -> Classes:
         )
     except (KeyError, ValueError, TypeError) as error:
         raise InputError("a line lacks its name, or r, g, b from 0 to 255") from error
-    return Classes(names, colours)
+    return Classes(names, colours, _unlabelled(table, names, "unlabelled" in header, colours))
+
+
+def _unlabelled(
+    table: Sequence[Mapping[str, str]], names: Sequence[str], said: bool, colours: object
+) -> int | None:
+    """The index of a table's unlabelled class, by its column; else, of masks, by its name."""
+    if said:
+        marks = [row.get("unlabelled", "").strip() for row in table]
+        if not {*marks} <= {"", "0", "1"} or marks.count("1") > 1:
+            raise InputError("expected unlabelled to be 1 for one class, and 0 for the others")
+        return marks.index("1") if "1" in marks else None
+    named = [index for index, name in enumerate(names) if name.lower() in _NO_LABEL]
+    return named[0] if colours is not None and len(named) == 1 else None
 
 
 def _name(value: Any) -> str:

@@ -52,6 +52,11 @@ def run_job(job: Job, progress: Progress, command: Sequence[str] | None = None) 
     resumes.
     """
     started = time.monotonic()
+    if job.spec.overwrite and (job.spec.update or job.spec.retry_rejected):
+        one = "--update" if job.spec.update else "--retry-rejected"
+        raise InputError(
+            f"--overwrite discards the earlier job, and {one} goes on with it: give one of them"
+        )
     folder = JobFolder(job_path(job.task, job.spec.output.absolute()))
     try:
         if folder.exists() and not job.spec.overwrite:

@@ -58,6 +58,8 @@ def read_metadata(path: Path) -> dict[str, str]:
     with _readable(path), path.open("rb") as file:
         start = file.read(9)
         if not _is_safetensors(start):
+            if path.suffix == ".safetensors" and not _is_torch(start):
+                raise InputError(f"{path} is damaged (it has no header): copy it again")
             return {}
         header = start[8:] + file.read(_length(start) - 1)
     return _metadata(header, path)
@@ -136,6 +138,11 @@ def _is_safetensors(start: bytes) -> bool:
     one or two of them, though, are some header's.
     """
     return start[8:9] == b"{" and _length(start) <= _MAX_HEADER
+
+
+def _is_torch(start: bytes) -> bool:
+    """Whether a file begins as torch.save's do: a zip, or a pickle of protocol 2 and above."""
+    return start.startswith((b"PK", b"\x80"))
 
 
 def _length(content: bytes) -> int:

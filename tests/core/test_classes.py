@@ -80,6 +80,13 @@ def test_metadata_without_names() -> None:
             Classes(("cat", "dog"), ((1, 2, 3), (4, 5, 6))),
         ),
         ("a.csv", "index,name\n0,cat\n1,dog\n", Classes(("cat", "dog"))),
+        ("a.csv", "name,unlabelled\ncat,0\nunknown,0\n", Classes(("cat", "unknown"))),
+        ("a.csv", "name\ncat\nunknown\n", Classes(("cat", "unknown"))),
+        (
+            "class_dict.csv",
+            "name,r,g,b\nforest_land,0,255,0\nunknown,0,0,0\n",
+            Classes(("forest_land", "unknown"), ((0, 255, 0), (0, 0, 0)), 1),
+        ),
         (
             "a.toml",
             'names = ["no", "yes"]\ncolours = [[0, 0, 0], [255, 255, 255]]\nunlabelled = 0\n',
@@ -98,6 +105,7 @@ def test_files_of_classes(name: str, text: str, expected: Classes, tmp_path: Pat
         ("a.csv", "klass\ncat\n", "expected columns name"),
         ("a.csv", "id,name\n1,cat\n0,dog\n", "expected id to be 0, 1, 2"),
         ("a.csv", "name,r,g,b\ncat,1,2\ndog,1,2,x\n", "a line lacks its name"),
+        ("a.csv", "name,unlabelled\ncat,1\ndog,1\n", "expected unlabelled to be 1 for one class"),
         ("a.toml", "names = [", "expected a text file of class names"),
         ("b.txt", None, "No such file"),
     ],
@@ -127,8 +135,6 @@ def test_colours_are_their_own_or_vocs() -> None:
 
 def test_the_table_can_be_read_back(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text(REFERENCE_SEGMENTER.to_csv())
-    assert read_classes(tmp_path / "c.csv") == Classes(
-        REFERENCE_SEGMENTER.names, REFERENCE_SEGMENTER.colours
-    )
+    assert read_classes(tmp_path / "c.csv") == REFERENCE_SEGMENTER
     rows = list(csv.reader(io.StringIO(Classes(("a,b", "c")).to_csv())))
     assert rows == [["index", "name"], ["0", "a,b"], ["1", "c"]]

@@ -221,7 +221,7 @@ def test_masks_have_the_checkpoints_colours(images: Path, tmp_path: Path) -> Non
     assert np.array_equal(np.asarray(masks["rgb"]), expected)
     assert np.array_equal(np.asarray(masks["palette"].convert("RGB")), expected)
     table = rows_of(tmp_path / "rgb" / ".job" / "classes.csv")
-    assert table[2] == ["1", "roof", "200", "10", "10"]
+    assert table[2][:5] == ["1", "roof", "200", "10", "10"]
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,13 @@ def test_what_is_new_changed_or_gone_is_said_and_nothing_done(
     assert "3 new (04a.png, 11.jpeg.png, zz.png), 2 changed (03.png, 19.png), 2 gone" in caplog.text
 
 
+@pytest.mark.parametrize("words", [{"update": True}, {"retry_rejected": True}])
+def test_an_update_discards_nothing(images: Path, words: dict[str, bool]) -> None:
+    run(spec_of(images))
+    with pytest.raises(InputError, match=r"--overwrite discards the earlier job.*give one of them"):
+        run(spec_of(images, overwrite=True, **words))
+
+
 def never(decoded: Decoded) -> None:
     raise AssertionError("nothing is left to predict")
 

@@ -232,6 +232,14 @@ def test_a_damaged_header_says_so(tmp_path: Path) -> None:
             files.read_metadata(path)
 
 
+def test_a_few_bytes_are_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for content in (b"", b"x", b"\x08\0\0"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"a.safetensors is damaged"):
+            files.read_metadata(path)
+
+
 def test_torch_files_have_no_metadata(tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(WHOLE[0])
     assert files.read_metadata(tmp_path / "x.pth") == {}
