@@ -20,6 +20,7 @@ from ..models.checkpoints import Checkpoint, Store, read_checkpoint
 from ..models.ensemble import is_file_name
 from ..models.members import MEMBERS, nearest
 from . import options
+from .model_check import check
 from .model_import import import_
 
 _NAMES_SHOWN = 10
@@ -51,13 +52,13 @@ class _Members(click.Group):
     "models",
     cls=_Members,
     invoke_without_command=True,
-    subcommand_metavar="[NAME | import ...]",
+    subcommand_metavar="[NAME | import ... | check ...]",
 )
 @options.WEIGHTS
 @_as_json
 @click.pass_context
 def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
-    """List the members with their checkpoints, or show one.
+    """List the members with their checkpoints, and other files in the folder; or show one.
 
     \b
     hw1 models                          all members
@@ -65,11 +66,14 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
     hw1 models --weights DIR            the checkpoints of another folder
     hw1 models my.safetensors           what a file holds
     hw1 models import best.pth my.safetensors --arch torchvision:resnet50
+    hw1 models check my.safetensors --images photos/
     """
     if context.invoked_subcommand is not None:
         return
     store = Store.at(weights)
     rows = entries(store)
+    if any(row.member is None for row in rows):  # a folder of other networks: presets it has alone
+        rows = [row for row in rows if row.member is None or row.checkpoint or row.fault]
     if as_json:
         members = [row.to_json() for row in rows]
         content = {"folder": str(store.folder), "fault": ensemble_fault(store), "members": members}
@@ -84,6 +88,7 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
 
 
 models.add_command(import_)
+models.add_command(check)
 
 
 def _file_command(path: Path) -> click.Command:
@@ -132,7 +137,7 @@ def _member_command(name: str) -> click.Command:
 
 
 def _facts(row: Entry) -> list[tuple[str, str]]:
-    member, checkpoint = row.member, row.checkpoint
+    member, checkpoint = MEMBERS[row.name], row.checkpoint
     facts = [("member", member.name), ("parameters", f"{member.parameters:,}")]
     if checkpoint is None:
         classes = ("classes", str(member.classes))
@@ -160,11 +165,11 @@ def _print_table(rows: list[Entry]) -> None:
     columns = ("member", "checkpoint", "digest", "size", "parameters", "weight", "score")
     cells = [
         (
-            row.member.name,
-            row.checkpoint.path.name if row.checkpoint else "damaged" if row.fault else "missing",
+            row.name,
+            _held(row),
             row.checkpoint.digest[:12] if row.checkpoint else "",
             _size(row.checkpoint.bytes) if row.checkpoint else "",
-            f"{row.member.parameters:,}",
+            f"{row.member.parameters:,}" if row.member else "",
             f"{row.weight:g}" if row.weight else "",
             _scores(row.checkpoint),
         )
@@ -172,6 +177,13 @@ def _print_table(rows: list[Entry]) -> None:
     ]
     dim = [row.checkpoint is None for row in rows]
     print_table(columns, cells, left=("checkpoint", "digest", "score"), dim=dim)
+
+
+def _held(row: Entry) -> str:
+    """The file's name; of a file that isn't a preset's, whose name is known, its architecture."""
+    if row.checkpoint is None:
+        return "damaged" if row.fault else "missing"
+    return row.checkpoint.path.name if row.member else row.checkpoint.architecture
 
 
 def _scores(checkpoint: Checkpoint | None) -> str:

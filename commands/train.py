@@ -227,7 +227,11 @@ def say(text: str) -> None:
 @click.option(
     "--weights", type=PathType, required=True, metavar="DIR", help="The members' checkpoints."
 )
-@click.option("--members", type=Names(), help="Members to choose from.  [default: all in DIR]")
+@click.option(
+    "--members",
+    type=Names(),
+    help="Members to choose from: presets, or files in DIR.  [default: all in DIR]",
+)
 @click.option(
     "--vote",
     type=click.Choice(["auto", "logits", "probabilities"]),

@@ -1,4 +1,4 @@
-"""What there is of each member: its checkpoint, and its network."""
+"""What there is of each member, and of other files in a folder: the checkpoint, the network."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,34 +13,40 @@ from .members import MEMBERS, Member, find_member
 
 @dataclass(frozen=True)
 class Entry:
-    """A member, and its checkpoint where a folder has one.
+    """A preset, or a file of another name (``member`` None), and its checkpoint where there is one.
 
     ``weight`` is its weight in the folder's ensemble, 0 where it has no vote. ``fault`` says why
     a file that is there can't be used.
     """
 
-    member: Member
+    name: str
+    member: Member | None
     checkpoint: Checkpoint | None
     weight: float
     fault: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for json.dumps."""
-        about = {**asdict(self.member), "weight": self.weight, "fault": self.fault}
-        del about["vote_weight"]
+        about: dict[str, Any] = {"name": self.name}
+        if self.member is not None:
+            about = asdict(self.member)
+            del about["vote_weight"]
+        about |= {"weight": self.weight, "fault": self.fault}
+        if self.member is None and self.checkpoint is not None:
+            return {**about, "checkpoint": describe_file(self.checkpoint)}
         if self.checkpoint is None:
             return {**about, "checkpoint": None}
         return {**about, "checkpoint": _to_json(self.checkpoint)}
 
 
 def entries(store: Store) -> list[Entry]:
-    """All members, in the order of the table of members."""
+    """All presets, in their table's order, then the folder's other files."""
     try:
         ensemble = store.ensemble()
         vote_weights = dict(zip(ensemble.members, ensemble.vote_weights, strict=True))
     except InputError:  # nobody votes: see ensemble_fault
         vote_weights = {}
-    return [_entry(store, member, vote_weights) for member in MEMBERS.values()]
+    return [_entry(store, name, vote_weights) for name in (*MEMBERS, *store.files())]
 
 
 def ensemble_fault(store: Store) -> str | None:
@@ -55,7 +61,7 @@ def ensemble_fault(store: Store) -> str | None:
 def entry(store: Store, name: str) -> Entry:
     """One member. Raises InputError with the nearest name where there is none."""
     find_member(name)
-    return next(each for each in entries(store) if each.member.name == name)
+    return next(each for each in entries(store) if each.name == name)
 
 
 def architecture(name: str) -> str:
@@ -93,14 +99,14 @@ def _framed(preprocessing: Preprocessing) -> str:
     return f"{size}, the middle of {whole or f'the image, its shorter side resized to {resize}'}"
 
 
-def _entry(store: Store, member: Member, vote_weights: Mapping[str, float]) -> Entry:
-    weight = vote_weights.get(member.name, 0.0)
-    if store.find(member.name) is None:
-        return Entry(member, None, weight)
+def _entry(store: Store, name: str, vote_weights: Mapping[str, float]) -> Entry:
+    weight, member = vote_weights.get(name, 0.0), MEMBERS.get(name)
+    if store.find(name) is None:
+        return Entry(name, member, None, weight)
     try:
-        return Entry(member, store.checkpoint(member.name), weight)
+        return Entry(name, member, store.checkpoint(name), weight)
     except InputError as error:
-        return Entry(member, None, weight, str(error))
+        return Entry(name, member, None, weight, str(error))
 
 
 def describe_file(checkpoint: Checkpoint) -> dict[str, Any]:

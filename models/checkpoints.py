@@ -140,13 +140,20 @@ class Store:
         """The presets' checkpoints here, in the order of the table of members."""
         return [self.checkpoint(member) for member in MEMBERS if self.find(member)]
 
+    def files(self) -> list[str]:
+        """The names of the checkpoints' files here that aren't presets', sorted."""
+        presets = {name for member in MEMBERS for name in _file_names(member)}
+        names = (path.name for path in self.folder.iterdir() if path.is_file())
+        return sorted(n for n in names if is_file_name(n) and n not in presets and n[0] != ".")
+
     def ensemble(self, members: Sequence[str] | None = None) -> Ensemble:
         """Who votes, with which weights, and by what.
 
         Without ``members``: as ``ensemble.toml`` says; where there is none, all classifiers that
         have a checkpoint here, with the reference's weights, or 1 for one that the reference
-        hasn't. With ``members``: those, with the same weights, or 1 where there is none above 0.
-        Raises InputError for an unknown, repeated or missing member, and a bad ``ensemble.toml``.
+        hasn't; where no preset has one, all files here, with weight 1. With ``members``: those,
+        with the same weights, or 1 where there is none above 0. Raises InputError for an unknown,
+        repeated or missing member, and a bad ``ensemble.toml``.
         """
         toml = self.folder / FILE
         known = read_ensemble(toml) if toml.is_file() else REFERENCE
@@ -156,6 +163,7 @@ class Store:
             vote_weights = {name: vote_weights.get(name, 1.0) for name in members}
         elif known is REFERENCE:
             vote_weights = {n: vote_weights.get(n, 1.0) for n in CLASSIFIERS if self.find(n)}
+            vote_weights = vote_weights or dict.fromkeys(self.files(), 1.0)
             if not vote_weights:
                 raise InputError(f"no classifier's checkpoint in {self.folder}: {_how('MEMBER')}")
         absent = [name for name in of(vote_weights, known.vote).members if not self.find(name)]

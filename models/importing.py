@@ -11,14 +11,14 @@ from ..core.errors import InputError
 from ..core.preprocessing import Preprocessing
 from ..core.records import TaskKind
 from . import files, onnx_file
-from .architectures import find_architecture, smallest_size
+from .architectures import ONNX, find_architecture, smallest_size
 from .checkpoints import Checkpoint, read_checkpoint, save
 from .members import MEMBERS
 from .metadata import preprocessing_fault, preprocessing_from_json, preprocessing_to_json
 from .wrappers import align
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Dtype = Literal["keep", "fp16", "fp32"]
 
@@ -79,6 +79,29 @@ def import_checkpoint(source: Path, output: Path | None, given: Given) -> Import
     except InputError as error:  # it fits: only the dtype is too small
         raise InputError(f"{error}: give --dtype keep") from error
     return Imported(read_checkpoint(path, word), tuple(left_out))
+
+
+def beside(path: Path, checkpoint: Checkpoint) -> tuple[Checkpoint, "nn.Module | None"]:
+    """A file to compare with a checkpoint, and its network in plain torch (None of ONNX).
+
+    Where it has no metadata, it is taken for the same architecture, classes and preprocessing.
+    Raises InputError where it can't be read, or doesn't fit.
+    """
+    from .fit import count_classes, fit
+
+    if path.suffix.lower() == onnx_file.SUFFIX:
+        return read_checkpoint(path), None
+    state, metadata = files.parse(files.read_bytes(path), path)
+    said = bool(metadata.get("member") or metadata.get("architecture"))
+    if not said and checkpoint.architecture == ONNX:
+        raise InputError(f"{path} doesn't say which network it is of: import it first")
+    found = read_checkpoint(path) if said else replace(checkpoint, path=path)
+    state, _ = _useful(state, found.architecture)
+    sides = found.preprocessing.sides
+    count = count_classes(state, found.architecture, path, sides)
+    if count != len(found.classes):
+        raise InputError(f"{path} has {count} classes, expected {len(found.classes)}")
+    return found, fit(state, found.architecture, path, count, sides)
 
 
 def guess(state: Mapping[str, "Tensor"]) -> list[str]:

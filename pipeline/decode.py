@@ -40,7 +40,7 @@ from ..core.spec import TiffReading
 from .crops import crop, longest_side
 from .formats import HEAD_BYTES, RAW_SUFFIXES, RAW_TIFF, format_of, suffix_of, unread_kind
 from .limits import Reject, check_size
-from .pixels import to_rgb
+from .pixels import orientation_of, to_rgb
 from .source import read
 from .strip import picture_of_jpeg, picture_of_png
 from .tiff import Tiff, open_tiff
@@ -80,6 +80,11 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels, as the header says, before it is turned upright."""
         return self._source.width, self._source.height
+
+    @property
+    def orientation(self) -> int:
+        """EXIF's, from which `rgb` turns it upright; 1 where it lies upright in the file."""
+        return orientation_of(self._source) if isinstance(self._source, Image.Image) else 1
 
     def draft(self, least: int) -> None:
         """Let a JPEG be decoded at a smaller scale, of at least this many pixels a side."""

@@ -51,17 +51,35 @@ def turned(image: Image.Image, orientation: object) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """How to turn the pixels upright; None where the EXIF data says nothing, or is damaged.
+def turned_back(pixels: UInt8, orientation: int) -> UInt8:
+    """Upright pixels (H, W, 3) as the file stores them, whose EXIF orientation is this."""
+    turn = _TURNS.get(orientation)
+    if turn is None:
+        return pixels
+    back = {
+        Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+        Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+    }.get(turn, turn)  # the others undo themselves
+    return np.asarray(Image.fromarray(pixels).transpose(back))
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1, upright, where the EXIF data says nothing, or is damaged.
 
     ImageOps.exif_transpose raises for damaged EXIF data, whose pixels may be faultless.
     """
     try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
     except MemoryError:
         raise
     except Exception:
-        return None
+        return 1
+    return found if found in _TURNS else 1
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How to turn the pixels upright."""
+    return _TURNS.get(orientation_of(image))
 
 
 def _integers_to_8_bits(image: Image.Image) -> UInt8:

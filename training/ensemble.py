@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from ..core.errors import InputError
 from ..core.numerics import cores, detect, resolve_device
+from ..core.preprocessing import Framing
 from ..models import checkpoints as store
-from ..models.ensemble import FILE, Vote, of, write_ensemble
+from ..models.ensemble import FILE, Vote, is_file_name, of, write_ensemble
 from ..models.files import require_writable
-from ..models.inference import prepare
-from ..models.members import CLASSIFIERS, MEMBERS, find_member
+from ..models.inference import ready
+from ..models.members import CLASSIFIERS, find_member
+from ..pipeline.classification import framing_of
 from .greedy import Counts, Labels, Votes, accuracy, cross_validate, select
 from .photos import Photos, load_photos
 from .source import one_folder
@@ -71,7 +73,7 @@ def train_ensemble(
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: {path.parent} is no folder: make it first")
     require_writable(path)
-    photos = _at_each_size(folder, checkpoints)
+    photos = _in_each_framing(folder, checkpoints)
     labels = next(iter(photos.values())).labels.numpy()
     if len(labels) < folds:
         raise InputError(f"{folder}: {len(labels)} images, fewer than --folds {folds}")
@@ -131,10 +133,15 @@ def _folder(data: Path) -> Path:
 
 
 def _checkpoints(folder: store.Store, members: Sequence[str] | None) -> list[store.Checkpoint]:
+    """Those of the members, presets or files; else all classifiers in the folder."""
     if members is not None:
-        names = [find_member(name, CLASSIFIERS).name for name in dict.fromkeys(members)]
+        names = list(dict.fromkeys(members))
+        presets = [name for name in names if not is_file_name(name)]
+        for name in presets:
+            find_member(name, CLASSIFIERS)
         return [folder.checkpoint(name) for name in names]
-    found = [c for c in folder.available() if MEMBERS[c.member].task == "classify"]
+    files = [folder.checkpoint(name) for name in folder.files()]
+    found = [c for c in (*folder.available(), *files) if c.task == "classify"]
     if not found:
         raise InputError(
             f"no classifier's checkpoint in {folder.folder}: train one (hw1 train classify DATA "
@@ -143,39 +150,34 @@ def _checkpoints(folder: store.Store, members: Sequence[str] | None) -> list[sto
     return found
 
 
-def _at_each_size(folder: Path, checkpoints: Sequence[store.Checkpoint]) -> dict[int, Photos]:
-    """The labelled images at each side, in pixels, that a member wants them at."""
-    sides = sorted({_side(checkpoint) for checkpoint in checkpoints})
+def _in_each_framing(
+    folder: Path, checkpoints: Sequence[store.Checkpoint]
+) -> dict[Framing, Photos]:
+    """The labelled images in each framing that a member sees them in."""
     classes = store.agreed_classes(checkpoints)
     return {
-        side: load_photos(
-            folder, side, every_class=False, tick=lambda *_: None, classes=classes
-        ).resized(side)
-        for side in sides
+        framing: load_photos(
+            folder, framing, every_class=False, tick=lambda *_: None, classes=classes
+        )
+        for framing in dict.fromkeys(map(framing_of, checkpoints))
     }
-
-
-def _side(checkpoint: store.Checkpoint) -> int:
-    size = checkpoint.preprocessing.size
-    assert isinstance(size, int), "only a segmenter's input has any size"
-    return size
 
 
 def _logits(
     checkpoints: Sequence[store.Checkpoint],
-    photos: Mapping[int, Photos],
+    photos: Mapping[Framing, Photos],
     device: str,
     say: Callable[[str], None],
 ) -> Votes:
-    """The members' logits (members, images, 50), as batch classify computes them in fp32."""
+    """The members' logits (members, images, classes), as batch classify computes them in fp32."""
     resolved = resolve_device(device)
-    profile = detect(resolved, "fp32", BATCH, cores())
+    libraries = sorted({library for each in checkpoints if (library := each.library)})
+    profile = detect(resolved, "fp32", BATCH, cores(), libraries)
     rows = []
     for checkpoint in checkpoints:
-        images = photos[_side(checkpoint)].images
+        images = photos[framing_of(checkpoint)].images
         say(f"{checkpoint.member}: scoring {len(images)} images")
-        preprocessing = checkpoint.preprocessing
-        predict = prepare(store.load(checkpoint), preprocessing, profile)
+        predict = ready(checkpoint, profile)
         pixels: NDArray[np.uint8] = images.permute(0, 2, 3, 1).contiguous().numpy()
         with torch.inference_mode():
             batches = [

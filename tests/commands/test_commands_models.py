@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from networks import save_onnx
 from torch import Tensor, nn
 
 from hw1.commands.models import models
@@ -110,6 +111,24 @@ class TestList:
         assert "did you mean vgg16" in result.stderr
         content = json.loads(run("--weights", tmp_path, "--json").stdout)
         assert "did you mean vgg16" in content["fault"]
+
+    def test_files_of_any_name(self, tmp_path: Path) -> None:
+        save_onnx(tmp_path / "a.onnx")
+        save_onnx(tmp_path / "b.onnx")
+        (tmp_path / "c.safetensors").write_bytes(b"x")
+        (tmp_path / "ensemble.toml").write_text('[weights]\n"b.onnx" = 2\n')
+        result = run("--weights", tmp_path)
+        lines = [line.split() for line in result.stdout.splitlines()[2:]]
+        assert [line[:2] for line in lines] == [
+            ["a.onnx", "onnx"], ["b.onnx", "onnx"], ["c.safetensors", "damaged"],
+        ]  # fmt: skip
+        assert lines[1][-1] == "2"
+        assert "c.safetensors is damaged" in result.stderr
+        files = json.loads(run("--weights", tmp_path, "--json").stdout)["members"]
+        assert [(file["name"], file["weight"]) for file in files][:2] == [
+            ("a.onnx", 0.0), ("b.onnx", 2.0),
+        ]  # fmt: skip
+        assert files[0]["checkpoint"]["architecture"] == "onnx"
 
     def test_no_such_folder(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no folder"):

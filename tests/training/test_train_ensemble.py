@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import save_onnx
 from PIL import Image
 from torch import Tensor, nn
 
@@ -158,3 +159,15 @@ def test_bad_input(folder: Path) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="no images"):
         train_ensemble(folder / "empty", folder, None, print)
+
+
+def test_files_of_any_network(tmp_path: Path) -> None:
+    tiny.write_photos(tmp_path / "val_50", 2)
+    for name in ("a.onnx", "b.onnx"):
+        save_onnx(tmp_path / name, classes=50)
+    report = train_ensemble(tmp_path, tmp_path, None, print, folds=2, rounds=2)
+    assert set(report.singles) == {"a.onnx", "b.onnx"}
+    fitted = Store(tmp_path).ensemble()
+    assert set(fitted.members) <= {"a.onnx", "b.onnx"}
+    report = train_ensemble(tmp_path, tmp_path, ["b.onnx"], print, folds=2, rounds=2)
+    assert Store(tmp_path).ensemble().members == ("b.onnx",)
