@@ -170,7 +170,7 @@ def _work(record: JobRecord, folder: JobFolder, weights: Path | None) -> Work:
     checkpoints = tuple(
         _checkpoint(name, about, weights) for name, about in identity["members"].items()
     )
-    words = {
+    words: dict[str, Any] = {
         "source": identity["input"],
         "output": folder.output,
         "tta": bool(identity.get("tta")),
