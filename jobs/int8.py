@@ -62,6 +62,23 @@ def with_int8(job: Job, folder: Path, record: JobRecord, plan: Sequence[Planned]
     return job.with_checkpoints(tuple(found))
 
 
+def kept(
+    checkpoints: tuple[Checkpoint, ...], folder: Path, record: JobRecord
+) -> tuple[Checkpoint, ...]:
+    """The checkpoints, those in their place that were made int8 when the job began.
+
+    Raises InputError where one of them is lost: the job makes it again when it's resumed.
+    """
+    found = []
+    for number, checkpoint in enumerate(checkpoints):
+        digest = record.int8.get(checkpoint.member)
+        path = _path(folder, number)
+        if digest and file_digest(path) != digest:
+            raise InputError(f"{path} is damaged: resume the job to make it again")
+        found.append(_checkpoint(path.absolute(), checkpoint) if digest else checkpoint)
+    return tuple(found)
+
+
 def _path(folder: Path, number: int) -> Path:
     return folder / FOLDER / f"{number}.safetensors"
 

@@ -45,9 +45,9 @@ class OpenvinoReady:
     kind: Any
     channels_last: bool
 
-    def __call__(self, images: UInt8) -> Tensor:
+    def __call__(self, images: UInt8 | Tensor) -> Tensor:
         """Logits (N, classes), float32, of uint8 (N, H, W, 3) RGB images."""
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+        pixels = torch.as_tensor(images).permute(0, 3, 1, 2)
         return self.logits(normalise(pixels, self.preprocessing))
 
     def logits(self, inputs: Tensor) -> Tensor:

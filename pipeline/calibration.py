@@ -104,7 +104,7 @@ class _Recorder:
 
         return torch.device("cpu")
 
-    def __call__(self, images: UInt8) -> "torch.Tensor":
+    def __call__(self, images: "UInt8 | torch.Tensor") -> "torch.Tensor":
         """Never called: a segmenter's images come normalised."""
         raise NotImplementedError
 
