@@ -18,7 +18,7 @@ from rich.console import Console
 
 from .commands import batch
 from .core.errors import InputError
-from .core.spec import ClassifySpec, Column, Device, MaskFormat, Precision, SegmentSpec
+from .core.spec import Backend, ClassifySpec, Column, Device, MaskFormat, Precision, SegmentSpec
 from .jobs.classify import ClassifyJob
 from .jobs.job import Job, Summary
 from .jobs.log import messages
@@ -43,6 +43,7 @@ class JobOptions(TypedDict, total=False):
     weights: PathLike
     device: Device
     precision: Precision
+    backend: Backend
     shard_size: int
     actors: int
     threads: int

@@ -63,6 +63,7 @@ _COMMON: list[Decorator] = [
     options.WEIGHTS,
     options.device("Where the models run; auto: on GPUs where there are any."),
     options.PRECISION,
+    options.BACKEND,
     click.option(
         "--shard-size",
         type=click.IntRange(1),

@@ -22,6 +22,7 @@ from ..models.members import MEMBERS, nearest
 from . import options
 from .model_check import check
 from .model_import import import_
+from .model_quantise import quantise
 
 _NAMES_SHOWN = 10
 _HEADLINES = ("accuracy", "miou")  # the scores to show where a checkpoint has many
@@ -52,7 +53,7 @@ class _Members(click.Group):
     "models",
     cls=_Members,
     invoke_without_command=True,
-    subcommand_metavar="[NAME | import ... | check ...]",
+    subcommand_metavar="[NAME | import ... | check ... | quantise ...]",
 )
 @options.WEIGHTS
 @_as_json
@@ -65,6 +66,7 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
     hw1 models vgg16                    its architecture and checkpoint
     hw1 models --weights DIR            the checkpoints of another folder
     hw1 models my.safetensors           what a file holds
+    hw1 models quantise vgg16 --images photos/
     hw1 models import best.pth my.safetensors --arch torchvision:resnet50
     hw1 models check my.safetensors --images photos/
     """
@@ -89,6 +91,7 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
 
 models.add_command(import_)
 models.add_command(check)
+models.add_command(quantise)
 
 
 def _file_command(path: Path) -> click.Command:

@@ -159,10 +159,18 @@ def device(text: str) -> Decorator:
 
 PRECISION = click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     default="auto",
     show_default=True,
-    help="Of the models' arithmetic; auto: the fastest that the device has.",
+    help="Of the models' arithmetic; auto: the fastest of floats that the device has; int8: on a "
+    "CPU, with some loss of accuracy (see docs/int8.md).",
+)
+BACKEND = click.option(
+    "--backend",
+    type=click.Choice(["auto", "torch", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs the models; auto: torch, but for int8. openvino: on a CPU.",
 )
 WEIGHTS = click.option(
     "--weights",

@@ -13,6 +13,7 @@ Kind = Literal[
     "begin",
     "resume",
     "profile",
+    "int8",
     "shard",
     "rejected",
     "retry",

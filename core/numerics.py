@@ -17,7 +17,8 @@ from typing import Any, Literal, cast
 from .errors import EnvironmentFault, InputError
 
 Device = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Backend = Literal["torch", "openvino"]
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -90,11 +91,21 @@ def gpu_batch_size(pixels: int, weights: int, memory: int) -> int:
     return size
 
 
-def resolve_precision(asked: str, device: Device) -> Precision:
-    """Turn ``auto`` into the fastest precision that the device computes natively."""
+def has_bf16() -> bool:
+    """Whether this CPU computes in bf16 natively."""
+    return bool(_BF16_FLAGS & _cpu_flags())
+
+
+def resolve_precision(asked: str, device: Device, backend: Backend = "torch") -> Precision:
+    """Turn ``auto`` into the fastest precision of floats that the device computes natively."""
+    if backend == "openvino" and asked == "bf16" and not has_bf16():
+        # It would silently compute in fp32, and the profile say something else.
+        raise InputError(
+            "--backend openvino --precision bf16 needs a CPU with AVX512-BF16 or AMX: give fp32"
+        )
     if asked == "auto":
         if device == "cpu":
-            return "bf16" if _BF16_FLAGS & _cpu_flags() else "fp32"
+            return "bf16" if has_bf16() else "fp32"
         import torch
 
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
@@ -109,6 +120,7 @@ def detect(
     batch_size: int,
     threads: int,
     libraries: Iterable[str] = (),
+    backend: Backend = "torch",
 ) -> Profile:
     """The profile that this machine gives for these choices.
 
@@ -118,7 +130,7 @@ def detect(
         device=device,
         device_model=_device_model(device),
         precision=precision,
-        backend="torch packed" if device == "cpu" else "torch deterministic",
+        backend=_backend_of(device, backend),
         batch_size=batch_size,
         threads=threads if device == "cpu" else 0,
         torch=version("torch"),
@@ -132,7 +144,7 @@ def require(profile: Profile) -> None:
     """Raise ProfileUnmet where this machine would not give the profile's bytes."""
     packages = [each.split()[0] for each in profile.libraries.split(", ") if each]
     choices = profile.precision, profile.batch_size, profile.threads
-    here = detect(profile.device, *choices, packages)
+    here = detect(profile.device, *choices, packages, backend_of(profile))
     unmet = [
         f"{field.name} {getattr(profile, field.name)!r}, here {getattr(here, field.name)!r}"
         for field in fields(Profile)
@@ -151,6 +163,17 @@ def identity(profile: Profile) -> dict[str, Any]:
     if not profile.libraries:
         del fields["libraries"]
     return fields
+
+
+def backend_of(profile: Profile) -> Backend:
+    """The library that runs the networks."""
+    return "openvino" if profile.backend == "openvino" else "torch"
+
+
+def _backend_of(device: Device, backend: Backend) -> str:
+    if backend == "openvino":
+        return "openvino"
+    return "torch packed" if device == "cpu" else "torch deterministic"
 
 
 def _version(package: str) -> str:

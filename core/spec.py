@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Backend = Literal["auto", "torch", "openvino"]
 Column = Literal["confidence", "agreement", "name"]
 MaskFormat = Literal["rgb", "palette", "index"]
 
@@ -41,6 +42,7 @@ class JobSpec:
     weights: Path | None = None
     device: Device = "auto"
     precision: Precision = "auto"
+    backend: Backend = "auto"
     shard_size: int | None = None
     threads: int | None = None
     actors: int | None = None

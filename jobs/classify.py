@@ -1,7 +1,7 @@
 """The job that labels images: an ensemble's vote, one table."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from ..core.errors import InputError
 from ..core.numerics import Device, Profile, gpu_batch_size
 from ..core.records import TaskKind
 from ..core.spec import ClassifySpec
+from ..models.arithmetic import settle
 from ..models.checkpoints import (
     Checkpoint,
     Store,
@@ -46,6 +47,7 @@ class ClassifyJob:
         classes = agreed_classes(checkpoints)
         if spec.top_k > len(classes):
             raise InputError(f"--top-k {spec.top_k}: there are {len(classes)} classes")
+        spec = replace(spec, **settle(spec.device, spec.precision, spec.backend, checkpoints))
         return cls(spec, Table.open(spec, classes), ensemble, checkpoints)
 
     @property
@@ -62,6 +64,10 @@ class ClassifyJob:
     def classes(self) -> Classes:
         """What the members, who agree, tell apart."""
         return self.output.classes
+
+    def with_checkpoints(self, checkpoints: tuple[Checkpoint, ...]) -> Self:
+        """See Job."""
+        return replace(self, checkpoints=checkpoints)
 
     def batch_size(self, device: Device, memory: int) -> int:
         """The images in a forward pass."""

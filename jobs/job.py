@@ -41,6 +41,9 @@ class Job(Protocol):
     def classes(self) -> Classes:
         """What the models, which agree, tell apart."""
 
+    def with_checkpoints(self, checkpoints: "tuple[Checkpoint, ...]") -> "Job":
+        """The same job with these checkpoints, which were made of its own."""
+
     def batch_size(self, device: Device, memory: int) -> int:
         """The images in a forward pass, where none is asked for; ``memory``: a GPU's bytes."""
 

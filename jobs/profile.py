@@ -11,6 +11,7 @@ from ..core.errors import Refused
 from ..core.numerics import Profile
 from ..core.spec import JobSpec
 from ..execution.engines import Engine
+from ..models.arithmetic import libraries
 from .job import Job
 
 
@@ -20,6 +21,7 @@ def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profil
     What is not asked for is as recorded, or, for a new job, chosen by capability.
     """
     spec = job.spec
+    backend = _asked(spec, "backend") or (recorded and numerics.backend_of(recorded)) or "torch"
     device = _asked(spec, "device") or (recorded and recorded.device) or "auto"
     precision = _asked(spec, "precision") or (recorded and recorded.precision) or "auto"
     resolved = engine.probe(numerics.resolve_device, engine.prefer(device))
@@ -31,7 +33,8 @@ def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profil
         or (recorded and recorded.batch_size)
         or job.batch_size(resolved, engine.probe(numerics.device_memory, resolved)),
         _asked(spec, "threads") or (recorded and recorded.threads) or engine.threads(),
-        sorted({library for each in job.checkpoints if (library := each.library)}),
+        libraries(job.checkpoints, backend),
+        backend,
     )
 
 
@@ -52,7 +55,10 @@ def recorded_profile(identity: Mapping[str, Any]) -> Profile:
 
 def asked_differences(spec: JobSpec, recorded: Profile) -> dict[str, Any]:
     """What the command asks for, of the profile, that is not as recorded."""
-    asked = {name: _asked(spec, name) for name in ("device", "precision", "batch_size", "threads")}
+    names = ("device", "precision", "backend", "batch_size", "threads")
+    asked = {name: _asked(spec, name) for name in names}
+    if asked["backend"] == numerics.backend_of(recorded):
+        del asked["backend"]  # the profile names it with its variant
     return {
         name: value
         for name, value in asked.items()
@@ -69,7 +75,12 @@ def _asked(spec: JobSpec, name: str) -> Any:
 
 
 def _detect(
-    device: numerics.Device, precision: str, batch_size: int, threads: int, libraries: Sequence[str]
+    device: numerics.Device,
+    precision: str,
+    batch_size: int,
+    threads: int,
+    packages: Sequence[str],
+    backend: numerics.Backend,
 ) -> numerics.Profile:
-    resolved = numerics.resolve_precision(precision, device)
-    return numerics.detect(device, resolved, batch_size, threads, libraries)
+    resolved = numerics.resolve_precision(precision, device, backend)
+    return numerics.detect(device, resolved, batch_size, threads, packages, backend)

@@ -85,6 +85,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     updated: str
     error: str | None = None
     generations: list[Generation] = []
+    int8: dict[str, str] = {}
+    """SHA-256 of the models that were made int8 when the job began, by member: see `jobs.int8`."""
     written: list[tuple[int, int]] = []
     """Size and time of change, in ns, of the result's files when the job was done."""
 

@@ -27,6 +27,7 @@ from .changes import Changes, compare
 from .folder import JobFolder, job_path, now
 from .generations import Plans, read_plans
 from .identity import absolute, fingerprint, identity_of, rebatched, refuse_difference, refuse_other
+from .int8 import make_int8, with_int8
 from .job import Job, Summary, engine_options
 from .log import logged
 from .merged import stale_rows, whole
@@ -149,6 +150,7 @@ def _freeze(
     plan = write_plan(found.images, folder.path / PLAN)
     table = (job.classes.coloured() if job.task == "segment" else job.classes).to_csv()
     write_bytes(folder.path / CLASSES, [table.encode()])
+    int8 = make_int8(job, folder.path, profile, found.root, found.images)
     identity = {**identity_of(job), "plan": plan, "profile": numerics.identity(profile)}
     record = JobRecord(
         hw1=__version__,
@@ -163,8 +165,9 @@ def _freeze(
         output=absolute(job.spec.output),
         shard_size=job.shard_size(profile.batch_size),
         counts=Counts(planned=len(found.images), ignored=found.ignored),
-        fingerprint=fingerprint(identity),
+        fingerprint=fingerprint({**identity, "int8": int8} if int8 else identity),
         identity=identity,
+        int8=int8,
     )
     folder.keep(record)
     return folder.write(record)
@@ -256,7 +259,8 @@ def _run(
     profile = recorded_profile(record.identity)
     decisive = numerics.identity(profile)
     report(logging.INFO, "profile", ", ".join(f"{k} {v}" for k, v in decisive.items()))
-    work = job.work(Path(record.root), folder.path, profile)
+    models = with_int8(job, folder.path, record, plans.plans[0])
+    work = models.work(Path(record.root), folder.path, profile)
     pending = (shard for shard in plans.shards(times or {}) if shard.id not in done)
     planned = len(plans.current)
     before = planned - plans.left(done)

@@ -21,6 +21,7 @@ from .changes import compare
 from .folder import JobFolder
 from .generations import Plans, read_plans
 from .identity import of_checkpoint
+from .int8 import kept
 from .profile import recorded_profile
 from .record import JobRecord
 
@@ -170,6 +171,7 @@ def _work(record: JobRecord, folder: JobFolder, weights: Path | None) -> Work:
     checkpoints = tuple(
         _checkpoint(name, about, weights) for name, about in identity["members"].items()
     )
+    checkpoints = kept(checkpoints, folder.path, record)
     words: dict[str, Any] = {
         "source": identity["input"],
         "output": folder.output,

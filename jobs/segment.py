@@ -1,6 +1,6 @@
 """The job that writes land-cover masks: a segmenter, one PNG for each image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ from ..core.errors import InputError
 from ..core.numerics import Device, Profile
 from ..core.records import TaskKind
 from ..core.spec import SegmentSpec
+from ..models.arithmetic import settle
 from ..models.checkpoints import Checkpoint, Store, read_checkpoint, verify
 from ..models.ensemble import is_file_name
 from ..models.members import MEMBERS, SEGMENTERS
@@ -29,7 +30,9 @@ class SegmentJob:
     def open(cls, spec: SegmentSpec) -> Self:
         """Find the checkpoint, and where to write. Raises InputError where either can't be."""
         output = MaskFolder.open(spec)
-        return cls(spec, output, _segmenter(spec))
+        checkpoint = _segmenter(spec)
+        spec = replace(spec, **settle(spec.device, spec.precision, spec.backend, (checkpoint,)))
+        return cls(spec, output, checkpoint)
 
     @property
     def task(self) -> TaskKind:
@@ -50,6 +53,10 @@ class SegmentJob:
     def classes(self) -> Classes:
         """What the segmenter tells apart."""
         return self.checkpoint.classes
+
+    def with_checkpoints(self, checkpoints: tuple[Checkpoint, ...]) -> Self:
+        """See Job."""
+        return replace(self, checkpoint=checkpoints[0])
 
     def batch_size(self, device: Device, memory: int) -> int:
         """One: an image's mask depends on no other image, and a tile is work enough."""

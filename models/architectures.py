@@ -80,9 +80,16 @@ def find_architecture(word: str) -> Architecture:
 
 
 def require_library(word: str) -> None:
-    """Raise InputError where what the architecture needs isn't installed, without importing it."""
+    """Raise InputError where what the word needs isn't installed, without importing it.
+
+    It is an architecture's, "openvino" or "nncf".
+    """
     if word.startswith("timm:") and find_spec("timm") is None:
         raise InputError(f'{word} needs timm: pip install "hw1[timm]"')
+    if word == "openvino" and find_spec("openvino") is None:
+        raise InputError('openvino is not installed: pip install "hw1[openvino]"')
+    if word == "nncf" and find_spec("nncf") is None:
+        raise InputError('making a network int8 needs nncf: pip install "hw1[openvino]"')
     if word == ONNX and find_spec("onnxruntime") is None:
         raise InputError('an ONNX file needs onnxruntime: pip install "hw1[onnx]"')
 

@@ -68,8 +68,13 @@ class Checkpoint:
     classes: Classes
 
     @property
+    def is_int8(self) -> bool:
+        """Whether the file holds a network that computes in int8, which OpenVINO runs."""
+        return self.metadata.get("arithmetic") == "int8"
+
+    @property
     def library(self) -> str | None:
-        """The package that runs it, besides torch and torchvision."""
+        """The package that runs it, besides torch and torchvision, where OpenVINO doesn't."""
         if self.architecture == ONNX:
             return "onnxruntime"
         return "timm" if self.architecture.startswith("timm:") else None
@@ -203,7 +208,7 @@ def load(checkpoint: Checkpoint) -> "nn.Module":
     Raises InputError where the file has changed since it was found, is damaged, holds more than
     tensors, doesn't fit its architecture (with the first names that differ), or is ONNX.
     """
-    return _network(checkpoint, _verified(checkpoint))
+    return _network(checkpoint, verified(_of_floats(checkpoint)))
 
 
 def load_each(checkpoints: Sequence[Checkpoint]) -> "Iterator[nn.Module | None]":
@@ -219,7 +224,7 @@ def load_each(checkpoints: Sequence[Checkpoint]) -> "Iterator[nn.Module | None]"
 
     def read(checkpoint: Checkpoint) -> "dict[str, Tensor] | None":
         with torch.inference_mode(inference):
-            return None if checkpoint.architecture == ONNX else _verified(checkpoint)
+            return None if checkpoint.architecture == ONNX else verified(_of_floats(checkpoint))
 
     with ThreadPoolExecutor(READERS) as readers:
         coming: deque[tuple[Checkpoint, Future[dict[str, Tensor] | None]]] = deque()
@@ -249,7 +254,7 @@ def load_state(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
     """
     from .fit import check, require_finite
 
-    state = _verified(checkpoint)
+    state = verified(_of_floats(checkpoint))
     sides = checkpoint.preprocessing.sides
     check(state, checkpoint.architecture, checkpoint.path, len(checkpoint.classes), sides)
     require_finite(state, checkpoint.path)
@@ -258,8 +263,11 @@ def load_state(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
 
 def verify(checkpoint: Checkpoint) -> None:
     """Read a checkpoint whole. Raises InputError where it's damaged, or can't be run here."""
-    require_library(checkpoint.architecture)
-    if checkpoint.architecture != ONNX:
+    if not checkpoint.is_int8:
+        require_library(checkpoint.architecture)
+    if checkpoint.is_int8:
+        verified(checkpoint)
+    elif checkpoint.architecture != ONNX:
         load_state(checkpoint)
     elif read_checkpoint(checkpoint.path).digest != checkpoint.digest:
         raise InputError(f"{checkpoint.path} has changed since it was found")
@@ -325,8 +333,11 @@ def _network(checkpoint: Checkpoint, state: dict[str, "Tensor"]) -> "nn.Module":
     return fit(state, word, checkpoint.path, count, sides)
 
 
-def _verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
-    """The tensors of a checkpoint whose bytes are those that its digests tell."""
+def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
+    """The tensors of a checkpoint whose bytes are those that its digests tell.
+
+    Raises InputError where they aren't.
+    """
     import hashlib
 
     path = checkpoint.path
@@ -343,6 +354,16 @@ def _verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
             f"{metadata['digest'][:12]}…: copy it again"
         )
     return state
+
+
+def _of_floats(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint; InputError where it holds int8 arithmetic instead of weights."""
+    if checkpoint.is_int8:
+        raise InputError(
+            f"{checkpoint.path} holds an int8 network for scoring: give the checkpoint that it "
+            "was made of"
+        )
+    return checkpoint
 
 
 def _file_names(member: str) -> list[str]:

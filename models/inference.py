@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from ..core.errors import DeviceFull, EnvironmentFault
-from ..core.numerics import Profile
+from ..core.numerics import Profile, backend_of
 from ..core.preprocessing import Preprocessing, normalise
 from ..core.records import UInt8
 from .checkpoints import Checkpoint
@@ -157,6 +157,10 @@ def ready(checkpoint: Checkpoint, profile: Profile) -> Predict:
 
 def ready_each(checkpoints: Sequence[Checkpoint], profile: Profile) -> list[Predict]:
     """Load networks and make them ready to predict, in order. Raises InputError as `load`."""
+    if backend_of(profile) == "openvino":
+        from .openvino_network import prepare as prepare_openvino
+
+        return [prepare_openvino(checkpoint, profile) for checkpoint in checkpoints]
     from .checkpoints import load_each
 
     made: list[Predict] = []

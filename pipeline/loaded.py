@@ -17,8 +17,9 @@ from ..core import numerics
 from ..core.classes import Classes
 from ..core.errors import InputError
 from ..core.records import Decoded, Float32, Shard, UInt8
-from ..core.spec import ClassifySpec, Device, Precision, SegmentSpec
+from ..core.spec import Backend, ClassifySpec, Device, Precision, SegmentSpec
 from ..models.architectures import require_library
+from ..models.arithmetic import libraries, settle
 from ..models.checkpoints import Checkpoint, Store, agreed_classes, read_checkpoint
 from ..models.ensemble import Ensemble, is_file_name
 from ..models.members import MEMBERS, nearest
@@ -156,6 +157,7 @@ def load(
     weights: PathLike | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    backend: Backend = "auto",
     batch_size: int | None = None,
     threads: int | None = None,
     tta: bool = False,
@@ -169,30 +171,38 @@ def load(
     ``batch_size`` is that of a classifier's forward pass, by default 8 on a CPU and 32 on a GPU:
     blanks fill what is missing, so that an image's result depends on no other. Probabilities equal
     those of a job of the same batch size, threads, device and precision. ``threads`` are torch's
-    on a CPU, for the whole process; by default the cores. ``tta``: test-time augmentation.
+    on a CPU, for the whole process; by default the cores. ``backend`` "openvino" runs it on a CPU,
+    and an int8 file in any case. ``tta``: test-time augmentation.
 
     Raises InputError where there is no such model, it is damaged, or its library is missing.
     """
     _require_among("device", device, get_args(Device))
     _require_among("precision", precision, get_args(Precision))
+    _require_among("backend", backend, get_args(Backend))
     for name, number in (("batch_size", batch_size), ("threads", threads)):
         if number is not None and (not isinstance(number, int) or number < 1):
             raise InputError(f"{name}: expected a whole number from 1, found {number!r}")
     ensemble, checkpoints = _found(model, None if weights is None else Path(weights))
+    settled = settle(device, precision, backend, checkpoints)
+    chosen: numerics.Backend = "openvino" if settled["backend"] == "openvino" else "torch"
     for checkpoint in checkpoints:
-        require_library(checkpoint.architecture)
+        if chosen == "torch" or checkpoint.library == "timm":
+            require_library(checkpoint.architecture)
+        if settled["precision"] == "int8" and not checkpoint.is_int8:
+            raise InputError(f"{checkpoint.path}: make it int8 first (hw1 models quantise)")
     first = checkpoints[0]
     if first.task == "classify":
         agreed_classes(checkpoints)
         for checkpoint in checkpoints:
             framing_of(checkpoint)
-    resolved = numerics.resolve_device(device)
+    resolved = numerics.resolve_device(settled["device"])
     profile = numerics.detect(
         resolved,
-        numerics.resolve_precision(precision, resolved),
+        numerics.resolve_precision(settled["precision"], resolved, chosen),
         1 if first.task == "segment" else batch_size or (8 if resolved == "cpu" else 32),
         threads or numerics.cores(),
-        sorted({library for each in checkpoints if (library := each.library)}),
+        libraries(checkpoints, chosen),
+        chosen,
     )
     here = Path()  # nothing is written
     if first.task == "segment":

@@ -1,0 +1,101 @@
+"""Networks made to compute in int8 on a CPU, by NNCF's post-training quantisation.
+
+A few images show how large each layer's outputs get; that fixes the scales between floats and
+integers. The result is a file of its own, whose bytes are equal where images, checkpoint, packages
+and machine are.
+"""
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.errors import InputError
+from ..core.records import Float32
+from . import files
+from .architectures import ONNX, require_library
+from .checkpoints import Checkpoint
+from .members import MEMBERS
+from .metadata import preprocessing_to_json, tensors_digest
+from .openvino_network import BIN, XML, faults, library, port_of, read_network
+
+_DROPPED = ("digest", "scores", "member", "architecture", "task")
+
+
+def write_int8(checkpoint: Checkpoint, samples: Sequence[Float32], path: Path) -> None:
+    """Write the checkpoint's network, in int8, as safetensors that hold an OpenVINO network.
+
+    ``samples`` are normalised inputs, (1, 3, H, W). Raises InputError where the checkpoint can't
+    be converted, is int8 already, or there is no sample.
+    """
+    if checkpoint.is_int8:
+        raise InputError(f"{checkpoint.path} is int8 already")
+    if not samples:
+        raise InputError("no image to make the network int8 with: expected at least one")
+    require_library("nncf")
+    model = read_network(checkpoint)
+    kind, channels_last, batch = port_of(model)
+    axes = (0, 2, 3, 1) if channels_last else (0, 1, 2, 3)
+    inputs = [np.ascontiguousarray(each.transpose(axes).astype(kind)) for each in samples]
+    if batch is not None:
+        inputs = [np.repeat(each, batch, axis=0) for each in inputs]
+    with faults(checkpoint.path):
+        content = _serialised(_quantised(model, inputs))
+    state = {
+        name: torch.from_numpy(np.frombuffer(part, np.uint8).copy())
+        for name, part in content.items()
+    }
+    files.write(state, path, {**_about(checkpoint, len(samples)), "digest": tensors_digest(state)})
+
+
+def _about(checkpoint: Checkpoint, samples: int) -> dict[str, str]:
+    kept = {name: text for name, text in checkpoint.metadata.items() if name not in _DROPPED}
+    word = checkpoint.architecture
+    named = {"member": word} if word in MEMBERS else {"architecture": word}
+    return {
+        **kept,
+        **named,
+        **({"task": checkpoint.task} if word not in MEMBERS or word == ONNX else {}),
+        "classes": checkpoint.classes.to_json(),
+        "preprocessing": preprocessing_to_json(checkpoint.preprocessing),
+        "arithmetic": "int8",
+        "made_of": f"{checkpoint.path.name} sha256:{checkpoint.digest}",
+        "calibration": f"{samples} images",
+    }
+
+
+def _quantised(model: Any, inputs: Sequence[Any]) -> Any:
+    library()
+    import nncf
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    # Without VNNI a CPU adds pairs of products in 16 bits, which overflow where weights use all
+    # 8: with 7 of them a file gives the same on each CPU.
+    advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+        return nncf.quantize(
+            model,
+            nncf.Dataset(list(inputs)),
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            subset_size=len(inputs),
+            advanced_parameters=advanced,
+        )
+
+
+def _serialised(model: Any) -> Mapping[str, bytes]:
+    """The graph and its numbers. Names made by counters would differ from process to process."""
+    for number, each in enumerate(model.get_ordered_ops()):
+        each.set_friendly_name(f"n{number}")
+        for port in each.outputs():
+            port.get_tensor().set_names(set())
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in (XML, BIN)]
+        library().serialize(model, *map(str, paths))
+        return {path.name: path.read_bytes() for path in paths}

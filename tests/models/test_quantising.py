@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from networks import save_onnx
+from PIL import Image
+from rich.console import Console
+
+from hw1.commands.models import models
+from hw1.core.errors import InputError, Refused
+from hw1.core.spec import ClassifySpec
+from hw1.jobs.classify import ClassifyJob
+from hw1.jobs.progress import Progress
+from hw1.jobs.run import run_job
+from hw1.models.checkpoints import load, read_checkpoint
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(9):
+        pixels = random.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def run(photos: Path, **changes: object) -> bytes:
+    words: dict[str, object] = {
+        "source": str(photos),
+        "output": photos.parent / "out.csv",
+        "engine": "inline",
+        "batch_size": 2,
+        "shard_size": 4,
+        "threads": 1,
+        "columns": ("confidence",),
+    }
+    job = ClassifyJob.open(ClassifySpec(**(words | changes)))
+    run_job(job, Progress(Console(stderr=True), quiet=True))
+    content: bytes = job.spec.output.read_bytes()
+    return content
+
+
+@pytest.mark.timeout(300)  # nncf imports much
+def test_int8_made_ahead_is_int8_made_by_the_job(tmp_path: Path, photos: Path) -> None:
+    pytest.importorskip("nncf")
+    model = save_onnx(tmp_path / "net.onnx")
+    asked = {"precision": "int8", "model": model}
+    expected = run(photos, **asked)
+    folder = tmp_path / "out.csv.job"
+    record = json.loads((folder / "job.json").read_text())
+    assert record["decides"]["profile"]["backend"] == "openvino"
+    assert record["decides"]["profile"]["precision"] == "int8"
+    # Lost, the model is made again, and the rows with it.
+    (folder / "int8" / "0.safetensors").unlink()
+    (folder / "parts" / "0000001.csv").unlink()
+    assert run(photos, **asked) == expected
+    assert run(photos, **asked, output=tmp_path / "other.csv", shard_size=8) == expected
+    made = tmp_path / "net_int8.safetensors"
+    result = CliRunner().invoke(
+        models, ["quantise", str(model), "--images", str(photos)], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    assert run(photos, model=made, output=tmp_path / "third.csv") == expected
+    assert read_checkpoint(made).is_int8
+    with pytest.raises(InputError, match="computes in int8"):
+        run(photos, model=made, backend="torch", output=tmp_path / "no.csv")
+    with pytest.raises(InputError, match="int8 network for scoring"):
+        load(read_checkpoint(made))
+    # Other images give another model: the job says so instead of mixing two.
+    (folder / "int8" / "0.safetensors").unlink()
+    (folder / "parts" / "0000001.csv").unlink()
+    for path in photos.iterdir():
+        Image.new("RGB", (40, 48), (9, 9, int(path.stem))).save(path)
+    with pytest.raises(Refused, match="can't be made again"):
+        run(photos, **asked)
