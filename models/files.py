@@ -151,8 +151,8 @@ def _length(content: bytes) -> int:
 
 
 def _metadata(header: bytes, path: Path) -> dict[str, str]:
-    # safetensors gives metadata of a path alone (safe_open), and a checkpoint is parsed from the very
-    # bytes that were hashed. So a header is read here, for both.
+    # safetensors gives metadata of a path alone (safe_open), and a checkpoint is parsed from the
+    # very bytes that were hashed. So a header is read here, for both.
     try:
         metadata = json.loads(header).get("__metadata__", {})
         return {str(key): str(value) for key, value in metadata.items()}
