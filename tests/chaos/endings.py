@@ -91,7 +91,7 @@ def interrupt(world: World, dice: random.Random) -> None:
 
 @fault("signal", "SIGHUP", BOTH, count=200)
 def hang_up(world: World, dice: random.Random) -> None:
-    signalled(world, signal.SIGHUP, 130)
+    signalled(world, signal.SIGHUP, -signal.SIGHUP)  # not caught: as the system does
 
 
 @fault("signal", "SIGTERM to all of its processes, under Ray", engine="ray", count=240)
@@ -152,11 +152,6 @@ def kill_gcs(world: World, dice: random.Random) -> None:
 @fault("Ray", "its agents are killed", engine="ray", count=240)
 def kill_agents(world: World, dice: random.Random) -> None:
     ray_part(world, "agent.py", "runtime_env/agent", "dashboard/agent", codes=(0, 4))
-
-
-@fault("Ray", "its log monitor is killed", engine="ray", count=240)
-def kill_monitor(world: World, dice: random.Random) -> None:
-    ray_part(world, "log_monitor", "monitor.py", codes=(0, 4))
 
 
 @fault("two drivers", "the same command twice at once", BOTH, quick="segment")
