@@ -103,12 +103,13 @@ def verify(path: Path, count: int | None, seed: int, weights: Path | None, as_js
     as they were. It takes a forward pass of a whole batch for each image.
     """
     from ..jobs.inspect import job_of, verify
-    from ..jobs.sample import sample
 
     job = job_of(path)
     problems = verify(job)
     said = [] if problems else [f"{path}: whole, and as it was written"]
     if count is not None and not problems:
+        from ..jobs.sample import sample
+
         sampled = sample(job, count, seed, weights)
         problems += [f"{shown(name)}: scores otherwise now" for name in sampled.differ]
         said = [*([] if problems else said), f"scored again: {sampled.text()}"]

@@ -40,14 +40,14 @@ def variants_of(checkpoint: Checkpoint, turned: bool) -> list[Variant]:
     levels = "0 to 255 instead of 0 to 1" if said.white == 1 else "0 to 1 instead of 0 to 255"
     return [
         Variant(f"{order.upper()} instead of {said.order.upper()}", replace(said, order=order)),
-        _lying(checkpoint, turned),
+        _not_turned(checkpoint, turned),
         Variant(levels, replace(said, white=255.0 if said.white == 1 else 1.0)),
         *_norms(said),
         *(_framings(said) if checkpoint.task == "classify" else _sizes(said)),
     ]
 
 
-def _lying(checkpoint: Checkpoint, turned: bool) -> Variant:
+def _not_turned(checkpoint: Checkpoint, turned: bool) -> Variant:
     why_not = "" if turned else "no image has an EXIF orientation"
     if checkpoint.task == "segment":
         why_not = "a mask lies as its image does"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from disk_steps import at_each_step
 from world import Act, Task, World
 
 
@@ -52,32 +53,13 @@ BOTH: tuple[Task, ...] = ("classify", "segment")
 def step_on_disk(stop: int, seen: Path | None = None) -> Act:
     """End the process, as SIGKILL does, at the stop-th step on the disk; or count them."""
 
-    def install() -> None:
-        steps = 0
-        fsync, replace = os.fsync, Path.replace
+    def act(step: int) -> None:
+        if seen is not None:
+            seen.write_text(str(step))
+        if step == stop:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        def step() -> None:
-            nonlocal steps
-            steps += 1
-            if seen is not None:
-                seen.write_text(str(steps))
-            if steps == stop:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def counted_fsync(file: int) -> None:
-            step()
-            fsync(file)
-            step()
-
-        def counted_replace(path: Path, target: Path) -> Path:
-            step()
-            moved = replace(path, target)
-            step()
-            return moved
-
-        os.fsync, Path.replace = counted_fsync, counted_replace  # type: ignore[assignment,method-assign]
-
-    return install
+    return lambda: at_each_step(act)
 
 
 def wipe(world: World) -> None:

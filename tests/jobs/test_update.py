@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk_steps import at_each_step
 
 from fakes import label_of, write_grey
 from hw1.core.errors import InputError, Refused
@@ -228,36 +229,21 @@ def test_overwrite_after_updates_removes_all_masks_and_nothing_else(images: Path
     assert set(masks_in(images.parent / "masks")) == {"one.png", "12.png"}
 
 
-def count_steps(work: Callable[[], object], stop_at: int) -> None:
+def run_until(work: Callable[[], object], stop: int) -> None:
     """Run what a test asks for; end the process, as a kill does, at a step on the disk."""
-    steps = 0
-    fsync, replace = os.fsync, Path.replace
 
-    def step() -> None:
-        nonlocal steps
-        steps += 1
-        if steps == stop_at:
+    def act(step: int) -> None:
+        if step == stop:
             os._exit(9)
 
-    def counted_fsync(file: int) -> None:
-        step()
-        fsync(file)
-        step()
-
-    def counted_replace(path: Path, target: Path) -> Path:
-        step()
-        moved = replace(path, target)
-        step()
-        return moved
-
-    os.fsync, Path.replace = counted_fsync, counted_replace  # type: ignore[assignment,method-assign]
+    at_each_step(act)
     work()
     os._exit(0)
 
 
 def killed_at(step: int, work: Callable[[], object]) -> bool:
     """Whether the work, in a process of its own, was killed at that step."""
-    process = multiprocessing.get_context("fork").Process(target=count_steps, args=(work, step))
+    process = multiprocessing.get_context("fork").Process(target=run_until, args=(work, step))
     process.start()
     process.join()
     return process.exitcode == 9
