@@ -2,8 +2,8 @@
 
 A case is a file of the corpus with some of its bytes changed, cut, doubled or joined to another's;
 one that reaches a line of hw1 that none reached before joins the corpus. A target returns, or
-raises what a user's mistake raises; all else is a finding, and its bytes are kept. All that is drawn
-comes from the seed; which files join the corpus depends on the lines that are reached. (Not
+raises what a user's mistake raises; all else is a finding, and its bytes are kept. All draws
+come from the seed; which files join the corpus depends on the lines that are reached. (Not
 atheris: one more package; and the few hundred cases of ``make test`` should hardly vary.)
 
     python tests/fuzz/run.py [CASES [SEED [WORD …]]]    only targets whose names hold a word
