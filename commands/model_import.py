@@ -72,10 +72,10 @@ class Triple(click.ParamType[tuple[float, ...]]):
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["keep", "fp16", "fp32"]),
+    type=click.Choice(get_args(Dtype)),
     default="keep",
     show_default=True,
-    help="What the weights are stored in.",
+    help="What the weights are stored in; 8bit: eight bits, and a scale of each output channel.",
 )
 @click.option("--size", type=Sides(), help="Pixels of a classifier's input.")
 @click.option(

@@ -14,7 +14,7 @@ from ..core.classes import MOST_IN_MASKS, Classes, classes_from_json, reference_
 from ..core.errors import InputError
 from ..core.preprocessing import Preprocessing
 from ..core.records import TaskKind
-from . import files, onnx_file
+from . import eight_bits, files, onnx_file
 from .architectures import ONNX, find_architecture, require_library, smallest_size
 from .ensemble import FILE, REFERENCE, Ensemble, is_file_name, of, read_ensemble
 from .members import CLASSIFIERS, MEMBERS, find_member
@@ -292,15 +292,16 @@ def save(
     preprocessing: Preprocessing,
     metadata: Mapping[str, str],
     *,
-    dtype: Literal["fp16", "fp32", "keep"] = "fp16",
+    dtype: Literal["fp16", "fp32", "8bit", "keep"] = "fp16",
     classes: Classes | None = None,
 ) -> None:
     """Write a checkpoint of an architecture as safetensors, whole or not at all.
 
     Takes a network or its state dict (a vgg19_bn's may be collapsed) and adds the architecture,
     the classes (None: the reference's), the preprocessing and the tensors' digest to the metadata.
-    Equal input gives equal bytes. Raises InputError where it doesn't fit the architecture, or a
-    value the dtype.
+    Equal input gives equal bytes; ``keep`` leaves weights in the dtype that they have, and in
+    eight bits what the metadata say was stored so. Raises InputError where it doesn't fit the
+    architecture, or a value the dtype.
     """
     import torch
 
@@ -312,17 +313,22 @@ def save(
     classes = classes or reference_classes(task)
     _check_masks(task, classes)
     check(state, word, "the state dict", len(classes), preprocessing.sides)
-    if dtype != "keep":
-        state = cast(state, {"fp16": torch.float16, "fp32": torch.float32}[dtype], path)
+    about = {key: text for key, text in metadata.items() if key != eight_bits.KEY}
+    stored = state
+    if dtype == "8bit" or (dtype == "keep" and eight_bits.KEY in metadata):
+        stored = eight_bits.encode(state)
+        state = eight_bits.decode(stored, path)
+        about[eight_bits.KEY] = eight_bits.STORED
+    elif dtype != "keep":
+        stored = state = cast(state, {"fp16": torch.float16, "fp32": torch.float32}[dtype], path)
     named = {"member": word} if word in MEMBERS else {"architecture": word, "task": task}
-    about = {
-        **metadata,
+    about |= {
         **named,
         "classes": classes.to_json(),
         "preprocessing": preprocessing_to_json(preprocessing),
         "digest": tensors_digest(state),
     }
-    files.write(state, path, about)
+    files.write(stored, path, about)
 
 
 def _network(checkpoint: Checkpoint, state: dict[str, "Tensor"]) -> "nn.Module":

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.durable import make_folder, write_bytes
 from ..core.errors import EnvironmentFault, InputError
+from . import eight_bits
 from .wrappers import unwrap
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """The state dict in a checkpoint's bytes, and its metadata (torch's formats have none).
 
-    Reads a state dict as people save it (see ``wrappers``). Raises InputError, which names
+    Reads a state dict as people save it (see ``wrappers``); weights that are stored in eight bits
+    come as floats. Raises InputError, which names
     ``path``, for everything else: an empty, truncated or foreign file, a pickle that holds more.
     """
     if not content:
@@ -77,6 +79,8 @@ def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, st
     if _is_safetensors(content[:9]):
         loaded = _parse_safetensors(content, path)
         metadata = _metadata(content[8 : 8 + _length(content)], path)
+        if metadata.get(eight_bits.KEY) == eight_bits.STORED:
+            loaded = eight_bits.decode(loaded, path)
     else:
         loaded = _parse_torch(content, path)
     return unwrap(loaded, path), metadata

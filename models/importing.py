@@ -20,7 +20,7 @@ from .wrappers import align
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Dtype = Literal["keep", "fp16", "fp32"]
+Dtype = Literal["keep", "fp16", "fp32", "8bit"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
