@@ -67,6 +67,7 @@ class ClassifyOptions(JobOptions, total=False):
     """The options of ``hw1 batch classify``."""
 
     members: str | Sequence[str]
+    ensemble: str
     model: PathLike
     draft: bool
     batch_size: int

@@ -159,6 +159,12 @@ def _classify_options(function: Function) -> Function:
             "those of ensemble.toml there, else all members that it has]",
         ),
         click.option(
+            "--ensemble",
+            metavar="NAME",
+            help="Another one of the folder: NAME is that of ensemble-NAME.toml (fast is shipped: "
+            "one small member), or reference: the reference's eight.  [default: best]",
+        ),
+        click.option(
             "--model",
             type=FileType(),
             metavar="FILE",

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from ..models.catalogue import (
     describe,
     describe_file,
     ensemble_fault,
+    ensembles,
     entries,
     entry,
 )
@@ -76,12 +78,20 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
     rows = entries(store)
     if any(row.member is None for row in rows):  # a folder of other networks: presets it has alone
         rows = [row for row in rows if row.member is None or row.checkpoint or row.fault]
+    found = ensembles(store)
     if as_json:
-        members = [row.to_json() for row in rows]
-        content = {"folder": str(store.folder), "fault": ensemble_fault(store), "members": members}
+        content = {
+            "folder": str(store.folder),
+            "fault": ensemble_fault(store),
+            "members": [row.to_json() for row in rows],
+            "ensembles": {name: asdict(ensemble) for name, ensemble in found.items()},
+        }
         click.echo(json.dumps(content, indent=2))
         return
     _print_table(rows)
+    for name, ensemble in found.items() if len(found) > 1 else ():  # of one the table says all
+        votes = zip(ensemble.members, ensemble.vote_weights, strict=True)
+        click.echo(f"--ensemble {name}: {', '.join(f'{m} {weight:g}' for m, weight in votes)}")
     for fault in (*(row.fault for row in rows), ensemble_fault(store)):
         if fault:
             click.echo(fault, err=True)

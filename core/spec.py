@@ -69,15 +69,16 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifySpec(JobSpec):
-    """A label for each image. ``members`` None: those of the ensemble's file.
+    """A label for each image. ``members`` None: those of the ensemble, None: the folder's best.
 
-    ``model`` is a checkpoint's file, instead of ``members`` and ``weights``.
+    ``model`` is a checkpoint's file, instead of ``members``, ``ensemble`` and ``weights``.
 
     ``draft``: JPEGs are decoded at a smaller scale (see ``pipeline.decode.decode_crops``).
     ``safe_csv``: no name in OUT.csv begins as a spreadsheet's formula does.
     """
 
     members: tuple[str, ...] | None = None
+    ensemble: str | None = None
     model: Path | None = None
     batch_size: int | None = None
     top_k: int = 1

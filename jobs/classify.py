@@ -19,7 +19,7 @@ from ..models.checkpoints import (
     read_checkpoint,
     verify,
 )
-from ..models.ensemble import Ensemble
+from ..models.ensemble import BEST, Ensemble
 from ..pipeline.classification import ClassifyWork, framing_of
 from .identity import of_checkpoint, tiff_identity
 from .table import Table
@@ -119,10 +119,14 @@ class ClassifyJob:
 def _voters(spec: ClassifySpec) -> tuple[Ensemble, tuple[Checkpoint, ...]]:
     """Who votes: one file, or the members of a folder."""
     if spec.model is not None:
-        if spec.members is not None or spec.weights is not None:
-            raise InputError("--model is one file: give it without --members and --weights")
+        if (spec.members, spec.weights, spec.ensemble) != (None, None, None):
+            raise InputError(
+                "--model is one file: give it without --members, --ensemble and --weights"
+            )
         checkpoint = read_checkpoint(spec.model.absolute())
         return Ensemble((checkpoint.member,), (1.0,), "logits"), (checkpoint,)
     store = Store.at(spec.weights)
-    ensemble = store.ensemble(spec.members)
+    if spec.members is not None and spec.ensemble is not None:
+        raise InputError("--members and --ensemble both say who votes: give one of them")
+    ensemble = store.ensemble(spec.members, spec.ensemble or BEST)
     return ensemble, checkpoints_of(store, ensemble.members)

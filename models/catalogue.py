@@ -1,13 +1,14 @@
 """What there is of each member, and of other files in a folder: the checkpoint, the network."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..core.errors import InputError
 from ..core.preprocessing import Preprocessing
-from .checkpoints import Checkpoint, Store
-from .ensemble import FILE
+from .checkpoints import Checkpoint, Ensemble, Store
+from .ensemble import BEST, FILE
 from .members import MEMBERS, Member, find_member
 
 
@@ -47,6 +48,15 @@ def entries(store: Store) -> list[Entry]:
     except InputError:  # nobody votes: see ensemble_fault
         vote_weights = {}
     return [_entry(store, name, vote_weights) for name in (*MEMBERS, *store.files())]
+
+
+def ensembles(store: Store) -> dict[str, Ensemble]:
+    """The ensembles of the folder whose members are all there, by name; the default is first."""
+    found = {}
+    for name in (BEST, *store.ensemble_names()):
+        with suppress(InputError):
+            found[name] = store.ensemble(name=name)
+    return found
 
 
 def ensemble_fault(store: Store) -> str | None:

@@ -16,7 +16,7 @@ from ..core.preprocessing import Preprocessing
 from ..core.records import TaskKind
 from . import eight_bits, files, onnx_file
 from .architectures import ONNX, find_architecture, require_library, smallest_size
-from .ensemble import FILE, REFERENCE, Ensemble, is_file_name, of, read_ensemble
+from .ensemble import BEST, FILE, FILE_STEM, REFERENCE, Ensemble, is_file_name, of, read_ensemble
 from .members import CLASSIFIERS, MEMBERS, find_member
 from .metadata import (
     preprocessing_from_json,
@@ -151,31 +151,53 @@ class Store:
         names = (path.name for path in self.folder.iterdir() if path.is_file())
         return sorted(n for n in names if is_file_name(n) and n not in presets and n[0] != ".")
 
-    def ensemble(self, members: Sequence[str] | None = None) -> Ensemble:
+    def ensemble(self, members: Sequence[str] | None = None, name: str = BEST) -> Ensemble:
         """Who votes, with which weights, and by what.
 
         Without ``members``: as ``ensemble.toml`` says; where there is none, all classifiers that
         have a checkpoint here, with the reference's weights, or 1 for one that the reference
-        hasn't; where no preset has one, all files here, with weight 1. With ``members``: those,
-        with the same weights, or 1 where there is none above 0. Raises InputError for an unknown,
-        repeated or missing member, and a bad ``ensemble.toml``.
+        hasn't; where no preset has one, all files here, with weight 1. ``name`` is another
+        ensemble's: ``ensemble-NAME.toml``, or "reference": the reference's eight. With ``members``:
+        those, with the weights of ``ensemble.toml``, or 1 where there is none above 0. Raises
+        InputError for an unknown, repeated or missing member, or ensemble, and a bad file.
         """
         toml = self.folder / FILE
+        if members is None and name != BEST:
+            return self._complete(*self._named(name))
         known = read_ensemble(toml) if toml.is_file() else REFERENCE
         vote_weights = dict(zip(known.members, known.vote_weights, strict=True))
         if members is not None:
             _check_names(members)
             vote_weights = {name: vote_weights.get(name, 1.0) for name in members}
-        elif known is REFERENCE:
+            return self._complete(of(vote_weights, known.vote), "")
+        if known is REFERENCE:
             vote_weights = {n: vote_weights.get(n, 1.0) for n in CLASSIFIERS if self.find(n)}
             vote_weights = vote_weights or dict.fromkeys(self.files(), 1.0)
             if not vote_weights:
                 raise InputError(f"no classifier's checkpoint in {self.folder}: {_how('MEMBER')}")
-        absent = [name for name in of(vote_weights, known.vote).members if not self.find(name)]
-        if absent:
-            asked = f", which {toml} lists" if members is None else ""
-            raise InputError(_missing(absent[0], self.folder, asked))
-        return of(vote_weights, known.vote)
+        return self._complete(of(vote_weights, known.vote), f", which {toml} lists")
+
+    def ensemble_names(self) -> list[str]:
+        """The names of the folder's ensembles besides its default."""
+        files = sorted(self.folder.glob(f"{FILE_STEM}-*.toml"))
+        return [*(path.stem.removeprefix(f"{FILE_STEM}-") for path in files), "reference"]
+
+    def _named(self, name: str) -> tuple[Ensemble, str]:
+        """An ensemble that isn't the default, and where it comes from, for an error."""
+        if name == "reference":
+            return REFERENCE, ", one of the reference's eight"
+        path = self.folder / f"{FILE_STEM}-{name}.toml"
+        if Path(name).name != name or not path.is_file():
+            names = " or ".join((BEST, *self.ensemble_names()))
+            raise InputError(f"no ensemble {name!r} in {self.folder}: expected {names}")
+        return read_ensemble(path), f", which {path} lists"
+
+    def _complete(self, ensemble: Ensemble, asked: str) -> Ensemble:
+        """The ensemble; InputError where a member has no checkpoint here."""
+        for member in ensemble.members:
+            if not self.find(member):
+                raise InputError(_missing(member, self.folder, asked))
+        return ensemble
 
 
 def read_checkpoint(path: Path, member: str | None = None) -> Checkpoint:

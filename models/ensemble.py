@@ -26,7 +26,11 @@ from . import onnx_file
 from .files import read_bytes
 from .members import CLASSIFIERS, MEMBERS, find_member, nearest
 
-FILE = "ensemble.toml"
+FILE_STEM = "ensemble"
+FILE = f"{FILE_STEM}.toml"
+BEST = "best"
+"""The name of the ensemble in that file; another's, NAME, is in ``ensemble-NAME.toml``."""
+
 Vote = Literal["logits", "probabilities"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +114,14 @@ class TestList:
         assert "did you mean vgg16" in result.stderr
         content = json.loads(run("--weights", tmp_path, "--json").stdout)
         assert "did you mean vgg16" in content["fault"]
+
+    def test_ensembles_besides_the_default_are_listed(self, folder: Path, tmp_path: Path) -> None:
+        shutil.copy(folder / "vgg16.safetensors", tmp_path)
+        (tmp_path / "ensemble-alone.toml").write_text("[weights]\nvgg16 = 3\n")
+        lines = run("--weights", tmp_path).stdout.splitlines()
+        assert lines[-2:] == ["--ensemble best: vgg16 1", "--ensemble alone: vgg16 3"]
+        found = json.loads(run("--weights", tmp_path, "--json").stdout)["ensembles"]
+        assert found["alone"] == {"members": ["vgg16"], "vote_weights": [3], "vote": "logits"}
 
     def test_files_of_any_name(self, tmp_path: Path) -> None:
         save_onnx(tmp_path / "a.onnx")

@@ -168,6 +168,11 @@ def test_a_changed_result_of_each_form_is_found(
         ("out", [], "expected a name that ends in"),
         ("out.csv", ["--scores", "s.txt"], "expected a name that ends in .parquet or .csv"),
         ("out.csv", ["--top-k", "4"], "--top-k 4: there are 3 classes"),
+        (
+            "out.csv",
+            ["--ensemble", "fast"],
+            "--model is one file: give it without --members, --ens",
+        ),
         ("out.csv", ["--members", "vgg16"], "--model is one file: give it without --members"),
     ],
 )

@@ -25,7 +25,7 @@ from hw1.models.checkpoints import (
     save,
 )
 from hw1.models.collapse import WEIGHT, collapse_weight
-from hw1.models.ensemble import of, write_ensemble
+from hw1.models.ensemble import REFERENCE, of, write_ensemble
 from hw1.models.members import CLASSIFIERS, MEMBERS
 from hw1.models.metadata import preprocessing_from_json, preprocessing_to_json
 from hw1.models.registry import CLASSIFIERS as CLASSIFIER_BUILDERS
@@ -228,6 +228,24 @@ class TestEnsembles:
         assert store.ensemble(["densenet161", "vgg16"]) == of(
             {"vgg16": 5, "densenet161": 1}, "probabilities"
         )
+
+    def test_a_folder_may_hold_several_ensembles(self, tmp_path: Path) -> None:
+        store = Store(folder_of(tmp_path, "vgg16", "densenet169"))
+        write_ensemble(tmp_path / "ensemble.toml", of({"vgg16": 5, "densenet169": 1}, "logits"))
+        write_ensemble(tmp_path / "ensemble-fast.toml", of({"densenet169": 1}, "probabilities"))
+        assert store.ensemble(name="best") == store.ensemble()
+        assert store.ensemble(name="fast") == of({"densenet169": 1}, "probabilities")
+        with pytest.raises(InputError, match=r"resnet152, one of the reference's eight: neither"):
+            store.ensemble(name="reference")
+        folder_of(tmp_path, *REFERENCES)
+        assert store.ensemble(name="reference") == REFERENCE
+
+    @pytest.mark.parametrize("name", ["slow", "../ensemble-fast", "", "fast.toml"])
+    def test_an_ensemble_that_is_not_there(self, name: str, tmp_path: Path) -> None:
+        store = Store(folder_of(tmp_path, "vgg16"))
+        write_ensemble(tmp_path / "ensemble-fast.toml", of({"vgg16": 1}, "logits"))
+        with pytest.raises(InputError, match=r"no ensemble .*: expected best or fast or reference"):
+            store.ensemble(name=name)
 
     @pytest.mark.parametrize(
         ("members", "message"),
