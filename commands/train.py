@@ -51,7 +51,14 @@ def train() -> None:
     "--teacher",
     type=PathType,
     metavar="FILE",
-    help="A classifier's checkpoint whose probabilities are learnt beside the labels.",
+    help="A classifier's checkpoint, of any architecture and size, whose probabilities are learnt "
+    "beside the labels: it sees each crop.",
+)
+@click.option(
+    "--teacher-scores",
+    type=PathType,
+    metavar="FILE",
+    help="Instead: a file of scores of the training images, as batch classify --scores writes it.",
 )
 @train_options.common
 def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words: Any) -> None:
@@ -191,7 +198,9 @@ def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, An
         has_vgg = member.startswith(("vgg", "fcn"))
         freeze = 2 if has_vgg and words["init"] != "scratch" else 0
     others = {"crop": (1, 1), "score_scale": 1.0, "colours": 0.0, "dropout": 0.0}
-    others |= {"smoothing": 0.0, "mix": "none", "teacher": None}
+    others |= {"smoothing": 0.0, "mix": "none"}
+    if words.get("teacher") and words.get("teacher_scores"):
+        raise click.UsageError("--teacher and --teacher-scores are both teachers: give one")
     resolved = {
         "data": str(data),
         "validation": None if words["validation"] is None else str(words["validation"]),
@@ -202,8 +211,10 @@ def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, An
         "device": device,
         "precision": resolve_precision(words["precision"], device),
         "threads": (words["threads"] or cores()) if device == "cpu" else None,
-        "teacher": None if words.get("teacher") is None else str(words["teacher"]),
-        "classes": None if words["classes"] is None else str(words["classes"]),
+        **{
+            name: None if words.get(name) is None else str(words[name])
+            for name in ("teacher", "teacher_scores", "classes")
+        },
     }
     return Recipe(task=task, member=member, **{**others, **words, **resolved})
 

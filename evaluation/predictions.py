@@ -131,11 +131,16 @@ def _expected(columns: Sequence[str]) -> str:
 
 
 def read_scores(
-    path: Path, names: list[str], classes: Classes = REFERENCE_CLASSIFIER
+    path: Path,
+    names: list[str],
+    classes: Classes = REFERENCE_CLASSIFIER,
+    *,
+    others: bool = False,
 ) -> NDArray[np.float32]:
     """The class probabilities (n, classes) of the images in ``names``, paired by image_id.
 
-    Raises InputError where columns, images or pyarrow are missing, or a score is no probability.
+    With ``others`` the file may hold more images. Raises InputError where columns, images or
+    pyarrow are missing, or a score is no probability.
     """
     columns = ["image_id", *(f"p{index}" for index in range(len(classes)))]
     if path.suffix.lower() == ".csv":
@@ -145,10 +150,10 @@ def read_scores(
         names = [in_parquet(name) for name in names]
     rows = {name: row for row, name in enumerate(ids)}
     missing = [name for name in names if name not in rows]
-    if missing or len(rows) != len(ids) or len(ids) != len(names):
-        extra = sorted(rows.keys() - set(names))
+    extra = [] if others else sorted(rows.keys() - set(names))
+    if missing or extra or len(rows) != len(ids):
         raise InputError(
-            f"{path}: expected a row for each of the {len(names)} predictions, found {len(ids)}: "
+            f"{path}: expected a row for each of the {len(names)} images, found {len(ids)}: "
             f"missing {some(missing) or 'none'}; extra {some(extra) or 'none'}; "
             f"twice {len(ids) - len(rows)}"
         )

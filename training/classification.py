@@ -13,33 +13,10 @@ from . import augment
 from .device import to_device
 from .photos import Photos
 from .task import Part, digests_of
+from .teacher import TEMPERATURE, Opinions, Teacher
 
-TEMPERATURE = 2.0
-"""What a teacher's and its student's logits are divided by, so that small chances count."""
 TEACHER_SHARE = 0.5
 _SCORED_AT_ONCE = 250
-
-
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """A trained network on the device, in evaluation mode, and the input that it wants.
-
-    ``digest`` is its checkpoint's.
-    """
-
-    network: nn.Module
-    preprocessing: Preprocessing
-    digest: str
-
-    @torch.no_grad()
-    def opinion(self, pixels: Tensor) -> Tensor:
-        """Class probabilities (N, classes) of images (N, 3, H, W), 0 to 255, at TEMPERATURE."""
-        size = self.preprocessing.size
-        assert isinstance(size, int), "a classifier is trained on squares"
-        if pixels.shape[2:] != (size, size):
-            pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-        logits: Tensor = self.network(normalise(pixels, self.preprocessing))
-        return (logits.float() / TEMPERATURE).softmax(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +25,7 @@ class ClassificationTask:
 
     The photos of ``held_out`` and ``validation`` are at the size that they are scored at.
     ``mix`` is none, mixup or cutmix; ``smoothing`` the share of a label spread over all classes.
+    ``teacher`` sees each crop, or has said of each image of ``train`` what it sees in it.
     """
 
     train: Photos
@@ -57,7 +35,7 @@ class ClassificationTask:
     device: torch.device
     smoothing: float
     mix: augment.Mix
-    teacher: Teacher | None = None
+    teacher: Teacher | Opinions | None = None
     # Accuracy moves in steps of an image, by more than an epoch gains where few are held out.
     main_score: str = "log_loss"
 
@@ -95,8 +73,10 @@ class ClassificationTask:
         targets = to_device(
             F.one_hot(self.train.labels[positions], len(self.classes)).float(), self.device
         )
+        if isinstance(self.teacher, Opinions):
+            targets = torch.cat([targets, to_device(self.teacher.rows[positions], self.device)], 1)
         pixels, targets = augment.mix(pixels, targets, self.mix, generator)
-        if self.teacher is not None:
+        if isinstance(self.teacher, Teacher):
             targets = torch.cat([targets, self.teacher.opinion(pixels)], 1)
         return normalise(pixels, self.preprocessing), targets
 

@@ -20,9 +20,10 @@ ODD_SIDE = 64
 _CELL = {"fcn8s": 8, "fcn32s": 32}
 _BY_ADAMW = {"efficientnet_lite2"}  # of the classifiers
 _NOT_OPTIONS = {"task", "member", "data", "validation"}
+_FILES = {"init", "teacher", "teacher_scores", "classes"}
 _OPTIONS_OF_OTHERS = {
     "classify": {"crop", "score_scale", "colours", "dropout"},
-    "segment": {"smoothing", "mix", "teacher"},
+    "segment": {"smoothing", "mix", "teacher", "teacher_scores"},
 }
 
 
@@ -75,6 +76,7 @@ class Recipe:
     precision: Precision
     threads: int | None
     classes: str | None = None
+    teacher_scores: str | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -151,9 +153,7 @@ class Recipe:
             if isinstance(value, tuple):
                 words += [str(part) for part in value]
             else:
-                words.append(
-                    Path(value).name if name in {"init", "teacher", "classes"} else str(value)
-                )
+                words.append(Path(value).name if name in _FILES else str(value))
         return shlex.join(words)
 
     def diverged(self, found: str) -> InputError:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from ..core.classes import Classes, read_classes
+from ..core.classes import read_classes
 from ..core.errors import InputError
 from ..models import checkpoints as store
 from ..models.architectures import find_architecture
@@ -18,7 +18,7 @@ from ..models.members import MEMBERS
 from . import initial
 from .budget import fit_schedule
 from .checkpoints import BEST, HELD_OUT, STAGES, Checkpoints
-from .classification import ClassificationTask, Teacher
+from .classification import ClassificationTask
 from .loop import Loop, require_same_run
 from .optimise import plan
 from .photos import load_photos
@@ -27,6 +27,7 @@ from .segmentation import SegmentationTask, balanced_weights
 from .source import Source, find_source
 from .state import hold, read_state, write_names
 from .task import TrainingTask
+from .teacher import open_teacher, read_opinions
 from .tiles import Tiles, load_tiles
 
 Say = Callable[[str], None]
@@ -277,20 +278,8 @@ def _objects(recipe: Recipe, source: Source, say: Say) -> ClassificationTask:
         device=torch.device(recipe.device),
         smoothing=recipe.smoothing,
         mix=recipe.mix,
-        teacher=_teacher(recipe, photos.classes),
+        teacher=open_teacher(recipe, photos.classes) or read_opinions(recipe, train),
     )
-
-
-def _teacher(recipe: Recipe, classes: Classes) -> Teacher | None:
-    if recipe.teacher is None:
-        return None
-    checkpoint = store.read_checkpoint(Path(recipe.teacher))
-    if checkpoint.task != "classify":
-        raise InputError(f"--teacher {recipe.teacher}: {checkpoint.member} is no classifier")
-    if difference := classes.difference(checkpoint.classes):
-        raise InputError(f"--teacher {recipe.teacher} knows other classes: {difference}")
-    network = store.load(checkpoint).to(recipe.device).requires_grad_(False)
-    return Teacher(network, checkpoint.preprocessing, checkpoint.digest)
 
 
 def _samples(recipe: Recipe, task: TrainingTask) -> Tensor:

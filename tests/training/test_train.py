@@ -14,6 +14,7 @@ import pytest
 import tiny_training as tiny
 import torch
 from click.testing import CliRunner
+from networks import save_onnx
 
 from hw1.cli import main
 from hw1.core.errors import EnvironmentFault, InputError, Refused
@@ -370,6 +371,34 @@ def test_a_teacher_and_frozen_blocks(photos: Path, tmp_path: Path) -> None:
     assert same == {name for name in before if not name.startswith("fc")}  # batch norm's too
     with pytest.raises(InputError, match="--freeze 9: this network has 1 blocks"):
         run(tiny.recipe(photos, freeze=9), tmp_path / "other")
+
+
+def test_a_teacher_of_another_kind_and_size(photos: Path, tmp_path: Path) -> None:
+    teacher = save_onnx(tmp_path / "a.onnx", shape=("n", 3, 24, 32), classes=50)
+    taught = tiny.recipe(photos, teacher=str(teacher), epochs=1)
+    run(taught, tmp_path / "taught")
+    run(tiny.recipe(photos, epochs=1), tmp_path / "alone")
+    weights = [state(tmp_path / name)["network"] for name in ("taught", "alone")]
+    assert differences(*weights)
+
+
+def test_scores_of_the_training_images_teach(photos: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (photos / "train_50").iterdir())
+    rows = [[float(label == int(name.split("_")[0])) for label in range(50)] for name in names]
+    lines = [",".join(["image_id", *(f"p{label}" for label in range(50))])]
+    lines += [",".join([name, *map(str, row)]) for name, row in zip(names, rows, strict=True)]
+    scores = tmp_path / "scores.csv"
+    scores.write_text("\n".join([*lines, "other.png" + ",0.02" * 50, ""]))
+    taught = tiny.recipe(photos, teacher_scores=str(scores), epochs=1)
+    run(taught, tmp_path / "taught")
+    run(tiny.recipe(photos, epochs=1), tmp_path / "alone")
+    assert differences(*(state(tmp_path / name)["network"] for name in ("taught", "alone")))
+    scores.write_text("\n".join([*lines[:-1], ""]))
+    with pytest.raises(InputError, match=rf"expected a row for each .* missing {names[-1]}"):
+        run(taught, tmp_path / "other")
+    scores.write_text("\n".join([*lines, ""]))  # another file than the run began with
+    with pytest.raises(InputError, match="teacher"):
+        run(taught, tmp_path / "taught")
 
 
 def test_the_command(photos: Path, tmp_path: Path) -> None:

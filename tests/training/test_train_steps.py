@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ from hw1.core.classes import REFERENCE_SEGMENTER, Classes
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import Preprocessing
 from hw1.training import augment, optimise
-from hw1.training.classification import TEMPERATURE, ClassificationTask, Teacher
+from hw1.training.classification import ClassificationTask
 from hw1.training.loop import Loop
 from hw1.training.optimise import Schedule
 from hw1.training.photos import Photos
 from hw1.training.segmentation import SegmentationTask
 from hw1.training.state import read_state, write_state
+from hw1.training.teacher import TEMPERATURE, Opinions, Teacher
 from hw1.training.tiles import Tiles
 
 CPU = torch.device("cpu")
@@ -39,7 +41,9 @@ def photos(count: int = 6) -> Photos:
     return Photos(names, images, labels, "", THREE)
 
 
-def classification(smoothing: float = 0.0, teacher: Teacher | None = None) -> ClassificationTask:
+def classification(
+    smoothing: float = 0.0, teacher: Teacher | Opinions | None = None
+) -> ClassificationTask:
     nobody = photos()
     return ClassificationTask(
         nobody, nobody, None, SEEN, CPU, smoothing=smoothing, mix="none", teacher=teacher
@@ -96,13 +100,44 @@ def test_labels_are_smoothed_by_the_share_that_is_asked_for() -> None:
 
 
 def test_half_of_the_loss_is_the_teachers() -> None:
-    teacher = Teacher(nn.Identity(), SEEN, "")
+    teacher = Opinions(torch.eye(3), "")
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]])
     labels, opinion = torch.eye(3)[[0, 1]], torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
     plain = F.cross_entropy(logits, labels)
     soft = -(opinion * (logits / TEMPERATURE).log_softmax(1)).sum(1).mean() * TEMPERATURE**2
     found = classification(teacher=teacher).loss(logits, torch.cat([labels, opinion], 1))
     torch.testing.assert_close(found, (plain + soft) / 2)
+
+
+class Red:
+    """A teacher's network of three classes: the means of the channels that it is given."""
+
+    device = CPU
+
+    def __call__(self, images: object) -> Tensor:
+        raise NotImplementedError
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        assert inputs.shape[2:] == (8, 24)
+        return inputs.mean((2, 3))
+
+
+def test_a_teacher_sees_the_crop_in_its_own_size_and_normalisation() -> None:
+    own = Preprocessing((8, 24), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
+    pixels = torch.arange(3.0).view(1, 3, 1, 1).expand(2, 3, 16, 16) * 51
+    found = Teacher(Red(), own, "").opinion(pixels)
+    logits = torch.tensor([(0 - 0.1) / 0.5, (0.2 - 0.2) / 0.25, (0.4 - 0.3) / 0.125])
+    torch.testing.assert_close(found, (logits / 2).softmax(0).expand(2, 3))
+
+
+def test_what_a_teacher_said_is_mixed_as_the_labels_are() -> None:
+    said = Opinions(torch.tensor([[0.7, 0.2, 0.1]] * 3 + [[0.0, 0.1, 0.9]] * 3), "")
+    task = replace(classification(teacher=said), mix="mixup")
+    for seed in range(6):
+        _, targets = task.batch([0, 5], 16, generator(seed))
+        labels, opinions = targets[:, :3], targets[:, 3:]
+        share = labels[:, :1]  # of the first image, of class 0; the other is of class 2
+        torch.testing.assert_close(opinions, share * said.rows[0] + (1 - share) * said.rows[5])
 
 
 def test_photos_are_flipped_from_left_to_right_and_never_upside_down() -> None:
