@@ -23,6 +23,7 @@ from ..models.ensemble import is_file_name
 from ..models.members import MEMBERS, nearest
 from . import options
 from .model_check import check
+from .model_fetch import fetch_
 from .model_import import import_
 from .model_quantise import quantise
 
@@ -55,7 +56,7 @@ class _Members(click.Group):
     "models",
     cls=_Members,
     invoke_without_command=True,
-    subcommand_metavar="[NAME | import ... | check ... | quantise ...]",
+    subcommand_metavar="[NAME | import ... | check ... | quantise ... | fetch ...]",
 )
 @options.WEIGHTS
 @_as_json
@@ -71,6 +72,7 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
     hw1 models quantise vgg16 --images photos/
     hw1 models import best.pth my.safetensors --arch torchvision:resnet50
     hw1 models check my.safetensors --images photos/
+    hw1 models fetch                    those that don't come with hw1
     """
     if context.invoked_subcommand is not None:
         return
@@ -101,6 +103,7 @@ def models(context: click.Context, weights: Path | None, as_json: bool) -> None:
 
 models.add_command(import_)
 models.add_command(check)
+models.add_command(fetch_)
 models.add_command(quantise)
 
 

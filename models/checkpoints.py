@@ -24,6 +24,7 @@ from .metadata import (
     reference_preprocessing,
     tensors_digest,
 )
+from .shipped import SHIPPED, fetched_folder, read_index
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,8 +46,6 @@ __all__ = [
 
 READERS = 2
 """Checkpoints read at a time, beside the one that is made a network: memory holds so many more."""
-
-SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 @dataclass(frozen=True)
@@ -121,10 +120,15 @@ class Store:
         return cls.shipped() if folder is None else cls(folder.absolute())
 
     def find(self, member: str) -> Path | None:
-        """The member's file, if there is one; ours goes before the reference's."""
-        for name in _file_names(member) if member in MEMBERS else (member,):
-            if (self.folder / name).is_file():
-                return self.folder / name
+        """The member's file, if there is one; ours goes before the reference's.
+
+        What doesn't come with hw1 may have been fetched.
+        """
+        folders = [self.folder] if self.folder != SHIPPED else [self.folder, fetched_folder()]
+        for folder in folders:
+            for name in _file_names(member) if member in MEMBERS else (member,):
+                if (folder / name).is_file():
+                    return folder / name
         return None
 
     def checkpoint(self, member: str) -> Checkpoint:
@@ -456,7 +460,8 @@ def _how(member: str) -> str:
     """How one gets a checkpoint."""
     task = MEMBERS[member].task if member in MEMBERS else "classify"
     option = "--model" if task == "segment" else "--member"
+    fetch = f"Fetch it (hw1 models fetch {member}), or train" if member in read_index() else "Train"
     return (
-        f"Train it (hw1 train {task} DATA {option} {member}), convert one (hw1 models import "
+        f"{fetch} it (hw1 train {task} DATA {option} {member}), convert one (hw1 models import "
         f"OLD.pth --member {member}), or name the folder that has it (--weights DIR)"
     )

@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ settings.load_profile("hw1")
 
 sys.path.insert(0, str(Path(__file__).parent))  # for fakes.py, beside the tests
 
+os.environ["XDG_DATA_HOME"] = "/nonexistent"  # no checkpoints that were fetched once
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background jobs ignore Ctrl-C, and so would the programs that tests interrupt.

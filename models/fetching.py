@@ -1,0 +1,164 @@
+"""Checkpoints that don't come with hw1: fetched from a folder or a URL, and checked.
+
+``weights/index.toml`` names each file, its size and its SHA-256: where the bytes come from decides
+nothing. A download that was cut goes on where it stopped.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from ..core.durable import make_folder, storage
+from ..core.errors import EnvironmentFault, InputError, Refused
+from .files import file_digest
+from .members import nearest
+from .shipped import Indexed, fetched_folder, read_index
+
+SOURCE = "HW1_WEIGHTS_URL"
+"""The environment's variable for the source, where none is given."""
+
+TRIES = 5
+"""In a row that bring nothing more of a file."""
+
+_SECONDS = 30.0  # without a byte
+_CHUNK = 2**20
+_PART = ".part"
+
+
+def find(name: str) -> Indexed:
+    """The file of that name, with its suffix or without. Raises InputError where there is none."""
+    index = read_index()
+    stem = name.removesuffix(".safetensors")
+    if stem not in index:
+        raise InputError(f"no weights {name!r}: {nearest(stem, index)}")
+    return index[stem]
+
+
+def fetch(
+    wanted: Indexed, source: str | None, folder: Path | None, say: Callable[[str], None]
+) -> Path:
+    """Bring a file into ``folder`` (None: where hw1 looks for it), and return its path.
+
+    ``source`` is a folder, or the URL of one (None: of the environment). Raises InputError for no
+    source, or one without the file or with other bytes; EnvironmentFault where the connection is
+    lost and doesn't come back, or the disk is full: the same command goes on then.
+    """
+    path = (folder or fetched_folder()) / wanted.name
+    if path.is_file() and _is_whole(path, wanted):
+        say(f"{path} is there")
+        return path
+    source = source or os.environ.get(SOURCE)
+    if not source:
+        raise InputError(
+            f"{wanted.name}: no source is known: give --from, a folder or a URL that has it "
+            f"(or set {SOURCE})"
+        )
+    make_folder(path.parent)
+    part = path.with_name(path.name + _PART)
+    with _alone(part):
+        began = _size(part)
+        _bring(source, part, wanted, say)
+        if began and not _is_whole(part, wanted):  # what lay there may have been another file's
+            os.truncate(part, 0)
+            _bring(source, part, wanted, say)
+        if not _is_whole(part, wanted):
+            found = file_digest(part)
+            part.unlink()
+            raise InputError(
+                f"{source} has another {wanted.name}: expected {wanted.bytes} bytes of SHA-256 "
+                f"{wanted.sha256[:12]}…, found {found[:12]}…. Nothing was kept"
+            )
+        with storage(path):
+            part.replace(path)
+    return path
+
+
+@contextmanager
+def _alone(part: Path) -> Iterator[None]:
+    """Hold the unfinished file; Refused where another process fetches it."""
+    with storage(part), part.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Refused(f"{part}: another process fetches it") from error
+        yield
+
+
+def _bring(source: str, part: Path, wanted: Indexed, say: Callable[[str], None]) -> None:
+    if "://" in source:
+        _download(f"{source.rstrip('/')}/{quote(wanted.name)}", part, wanted, say)
+    else:
+        _copy(Path(source) / wanted.name, part)
+
+
+def _is_whole(path: Path, wanted: Indexed) -> bool:
+    return path.stat().st_size == wanted.bytes and file_digest(path) == wanted.sha256
+
+
+def _copy(source: Path, part: Path) -> None:
+    if not source.is_file():
+        raise InputError(f"no file {source}: expected it in the folder of --from")
+    with storage(part):
+        shutil.copyfile(source, part)
+
+
+def _download(url: str, part: Path, wanted: Indexed, say: Callable[[str], None]) -> None:
+    """The file's bytes into ``part``, from where that ends, by as many connections as it takes."""
+    tries = 0
+    while (done := _size(part)) < wanted.bytes:
+        try:
+            for chunk in _rest(url, done, wanted, part):
+                _append(part, chunk)
+            fault = "it ended early"
+        except (OSError, HTTPException) as error:
+            fault = str(error) or type(error).__name__
+        tries = 0 if _size(part) > done else tries + 1
+        if _size(part) < wanted.bytes:
+            say(f"{url}: {fault}, at {_size(part) / 1e6:.1f} of {wanted.bytes / 1e6:.1f} MB")
+        if tries == TRIES:
+            raise EnvironmentFault(
+                f"{url}: {fault}, {TRIES} times in a row. What came is kept: give the same command "
+                "again to go on"
+            )
+
+
+def _rest(url: str, done: int, wanted: Indexed, part: Path) -> Iterator[bytes]:
+    """The bytes from ``done`` on, never more than are wanted.
+
+    From the first one, and ``part`` empty, where the server can't go on in the middle.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"{url}: expected a folder, or a URL that begins with http:// or https://")
+    request = Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        reply: Any = urlopen(request, timeout=_SECONDS)
+    except HTTPError as error:
+        if error.code in (400, 401, 403, 404, 410):
+            raise InputError(f"{url}: {error.code} {error.reason}") from error
+        raise
+    except URLError as error:
+        raise OSError(str(error.reason)) from error
+    with reply:
+        if done and reply.status != 206:  # the server sends all of it
+            os.truncate(part, 0)
+            done = 0
+        while chunk := reply.read(min(_CHUNK, wanted.bytes - done)):
+            done += len(chunk)
+            yield chunk
+
+
+def _append(part: Path, chunk: bytes) -> None:
+    with storage(part), part.open("ab") as file:
+        file.write(chunk)
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
