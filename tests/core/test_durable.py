@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hw1.core.durable import replacing, write_bytes
+from hw1.core.errors import EnvironmentFault
 
 
 def test_a_temporary_file_lies_in_the_scratch_folder(tmp_path: Path) -> None:
@@ -22,6 +23,20 @@ def test_a_temporary_file_lies_in_the_scratch_folder(tmp_path: Path) -> None:
     write_bytes(tmp_path / "whole", chunks(), scratch=tmp_path / "scratch")
     assert (tmp_path / "whole").read_bytes() == b"ab"
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "whole"
+    write_bytes(path, [b"before"])
+
+    def chunks() -> Iterator[bytes]:
+        yield b"a"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(EnvironmentFault, match="No space left"):
+        write_bytes(path, chunks())
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_is_written_where_nothing_can_be_moved_from_the_scratch_folder(

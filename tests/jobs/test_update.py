@@ -121,6 +121,15 @@ def test_updates_follow_each_other(images: Path, task: Task) -> None:
     assert task(asked(images, task), never).exit_code(rejected_ok=False) == 0
 
 
+def test_an_update_sorts_names_by_their_bytes(images: Path) -> None:
+    for name in ("b.png", "Z.png", os.fsdecode(b"x\xff.png")):
+        write_grey(images / name, 10)
+    run(spec_of(images))
+    for name in ("A.png", "a.png", "c.png", "é.png", os.fsdecode(b"x\xfe.png")):
+        write_grey(images / name, 90)
+    assert result(run(spec_of(images, update=True))) == fresh(images, run)
+
+
 def test_gone_rows_are_kept_where_asked_for(images: Path) -> None:
     run(spec_of(images))
     (images / "07.png").unlink()
