@@ -22,7 +22,7 @@ help: ## this list
 	@echo "ARGS='…' goes to pytest (make test) or bench/run.py (make bench)."
 
 .PHONY: demo
-demo: venv ## classify the example photos, segment the example tiles, through Ray
+demo: venv ## classify the example photos through Ray, segment the example tiles
 	@PATH="$(abspath $(BIN)):$$PATH" sh examples/demo.sh
 
 .PHONY: test
@@ -69,9 +69,10 @@ venv: ## .venv alone
 			"make PYTHON=python3.12 …" >&2; exit 2; }
 	@if [ "$$(cat $(VENV)/made-from 2>/dev/null)" != "$(MADE_FROM)" ] \
 		|| ! $(BIN)/python -c '' 2>/dev/null; then \
-		echo "making $(VENV) (a few minutes: torch is large)" >&2; \
+		echo "making $(VENV), once: a few minutes (torch is large); pip writes to $(VENV)/pip.log" >&2; \
 		rm -rf $(VENV) && $(PYTHON) -m venv $(VENV) \
-		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-			-c constraints.txt -e ".[$(EXTRAS)]" \
+		&& { $(BIN)/python -m pip install --disable-pip-version-check \
+			-c constraints.txt -e ".[$(EXTRAS)]" > $(VENV)/pip.log 2>&1 \
+			|| { tail -n 20 $(VENV)/pip.log >&2; false; }; } \
 		&& echo "$(MADE_FROM)" > $(VENV)/made-from; \
 	fi

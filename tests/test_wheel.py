@@ -59,9 +59,9 @@ def test_it_holds_every_module_and_nothing_else(packed: Path) -> None:
 def test_it_scores_an_image_far_from_the_checkout(
     packed: Path, weights: Path, tmp_path: Path
 ) -> None:
-    shutil.copy(ROOT / "examples" / "photos" / "cat.jpg", tmp_path)
+    shutil.copy(ROOT / "examples" / "photos" / "apple.jpg", tmp_path)
     script = "import hw1; print(hw1.__file__); from hw1.cli import main; main()"
-    command = [sys.executable, "-c", script, "batch", "classify", "cat.jpg", "labels.csv"]
+    command = [sys.executable, "-c", script, "batch", "classify", "apple.jpg", "labels.csv"]
     command += ["--engine", "inline", "--weights", str(weights), "--members", "vgg16"]
     done = subprocess.run(
         command,
@@ -74,7 +74,7 @@ def test_it_scores_an_image_far_from_the_checkout(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{packed / 'hw1' / '__init__.py'}\n")
-    assert (tmp_path / "labels.csv").read_text().startswith("image_id,label\ncat.jpg,")
+    assert (tmp_path / "labels.csv").read_text().startswith("image_id,label\napple.jpg,")
 
 
 def _files(folder: Path) -> list[Path]:
