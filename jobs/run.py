@@ -379,6 +379,9 @@ def _finish(
             reasons=dict(summary.reasons),
         )
         folder.update(state="done", error=None, counts=counts, written=_stamps(job))
+        if getattr(job.spec, "cascade", None) is not None:
+            rows = sum(entry.rows for entry in done.values())
+            summary.early = sum(entry.early for entry in done.values()) / max(1, rows)
         text = f"done: {summary.scored} images scored, {summary.rejected} rejected"
         report(logging.INFO, "done", text)
     return summary

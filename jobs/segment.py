@@ -62,6 +62,10 @@ class SegmentJob:
         """One: an image's mask depends on no other image, and a tile is work enough."""
         return 1
 
+    def unit(self, batch_size: int) -> int:
+        """None: each image is segmented."""
+        return 0
+
     def shard_size(self, batch_size: int) -> int:
         """The images in a shard."""
         return self.spec.shard_size or 16
