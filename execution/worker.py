@@ -4,12 +4,17 @@ import faulthandler
 import functools
 import hashlib
 import importlib
+import logging
 import os
 import pickle
+import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
+from ..core.durable import TEMPORARY
+from ..core.events import LOGGER, START
 from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, Work, Written
 from .proof import Proof, Sight, prove
 from .ray_health import oom_kills
@@ -64,6 +69,38 @@ def commit(pickled: bytes, shard: Shard, pieces: Sequence[Written], seconds: flo
     return the_work(pickled).commit(shard, pieces, seconds)
 
 
+@contextmanager
+def _said(folder: Path) -> Iterator[None]:
+    """Let the driver know how far the start of this process is: a line in a file, while it lasts.
+
+    Its name is that of a temporary file, so that what a kill leaves is swept.
+    """
+    handler = _StartFile(folder / "parts" / f".{START}-{platform.node()}-{os.getpid()}{TEMPORARY}")
+    LOGGER.addHandler(handler)
+    level = LOGGER.level
+    LOGGER.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+        LOGGER.removeHandler(handler)
+        with suppress(OSError):
+            handler.path.unlink()
+
+
+class _StartFile(logging.Handler):
+    """Writes what the last event of the start says."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "event", None) == "start":
+            with suppress(OSError):
+                self.path.write_text(record.getMessage())
+
+
 def show(sight: Sight) -> tuple[Proof, int]:
     """What this machine shows of itself, and how often its kernel has run out of memory."""
     return prove(sight), oom_kills()
@@ -89,7 +126,8 @@ class ActorProcess:
     def load(self, pickled: bytes, compare: bool) -> str:
         """Get ready to predict; to ``compare``, the digest of a sample's prediction, else ""."""
         work = the_work(pickled)
-        self._predictor = work.load()
+        with _said(work.folder):
+            self._predictor = work.load()
         if not compare:
             return ""
         arrays = self._predictor(work.sample()).arrays
