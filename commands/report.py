@@ -26,6 +26,8 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
         lines.append(f"  {summary.resumed} of them were done before, {fresh} now")
     if fresh:
         lines.append(f"  {summary.seconds:.1f} s, {rate:.1f} images/s")
+    if summary.flow and summary.flow.text:
+        lines.append(f"  {summary.flow.text}")
     if summary.early is not None:
         lines.append(f"  decided by the first member alone: {100 * summary.early:.1f} %")
     if summary.ignored:
@@ -100,5 +102,6 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "changed": summary.changed,
         "gone": summary.gone,
         "seconds": round(summary.seconds, 3),
+        "bound": (summary.flow and summary.flow.bound) or None,
         **({} if summary.early is None else {"early": round(summary.early, 6)}),
     }

@@ -17,6 +17,7 @@ Kind = Literal[
     "resume",
     "start",
     "cache",
+    "flow",
     "profile",
     "int8",
     "shard",

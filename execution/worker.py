@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,8 +22,9 @@ from .ray_health import oom_kills
 
 T = TypeVar("T")
 
-Decoding = tuple[tuple[int, int], Decoded]
-"""How far a piece got and its bytes, which the driver reads, and the piece, which it need not."""
+Decoding = tuple[tuple[int, int, float], Decoded]
+"""How far a piece got, its bytes and seconds, which the driver reads; the piece, which it need not.
+"""
 
 
 @functools.lru_cache(maxsize=1)
@@ -50,9 +52,11 @@ def limited(seconds: float | None) -> Iterator[None]:
 
 def decode(pickled: bytes, piece: Shard, limit: float | None) -> Decoding:
     """Decode a piece; in at most limit seconds."""
+    began = time.monotonic()
     with limited(limit):
         decoded = the_work(pickled).decode(piece)
-    return (decoded.piece.stop, sum(array.nbytes for array in decoded.arrays)), decoded
+    size = sum(array.nbytes for array in decoded.arrays)
+    return (decoded.piece.stop, size, time.monotonic() - began), decoded
 
 
 def write(
@@ -141,8 +145,10 @@ class ActorProcess:
         """Decode a piece; in at most limit seconds."""
         return decode(pickled, piece, limit)
 
-    def predict(self, decoded: Decoded, limit: float | None) -> tuple[None, Predicted]:
-        """Nothing for the driver, and the predicted piece; in at most limit seconds."""
+    def predict(self, decoded: Decoded, limit: float | None) -> tuple[float, Predicted]:
+        """Its seconds, for the driver, and the predicted piece; in at most limit seconds."""
         assert self._predictor is not None
+        began = time.monotonic()
         with limited(limit):
-            return None, self._predictor(decoded)
+            predicted = self._predictor(decoded)
+        return time.monotonic() - began, predicted

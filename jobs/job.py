@@ -10,6 +10,7 @@ from ..core.numerics import Device, Profile
 from ..core.records import TaskKind, Work
 from ..core.spec import JobSpec
 from ..execution.engines import EngineOptions
+from ..execution.flow import Flow
 from ..models.checkpoints import Checkpoint
 from .output import Output
 
@@ -82,7 +83,7 @@ class Summary:
     ``resumed`` is the number of images that were done before this run, ``seconds`` its length.
     ``new``, ``changed`` and ``gone`` count what IN has that the result has not, where it could be
     ``compared``. ``early`` is the share of the images, 0 to 1, that a cascade's first member
-    decided alone; None of a job that is none.
+    decided alone; None of a job that is none. ``flow``: which step kept the others waiting.
     """
 
     task: TaskKind
@@ -99,6 +100,7 @@ class Summary:
     gone: int = 0
     compared: bool = True
     early: float | None = None
+    flow: Flow | None = None
     seconds: float = 0.0
 
     def exit_code(self, *, rejected_ok: bool) -> int:

@@ -301,10 +301,14 @@ def _run(
     _at("reading members")
     with _recorded(folder), folder.ledger() as ledger, progress.meter(planned, before) as meter:
         job.output.prepare()
-        engine.run(work, pending, commit)
+        flow = engine.run(work, pending, commit)
         for entry in storm.rest():
             enter(entry)
-    return _finish(job, folder, plans, done, resumed=before)
+    summary = _finish(job, folder, plans, done, resumed=before)
+    summary.flow = flow
+    if flow.text:
+        report(logging.INFO, "flow", flow.text)
+    return summary
 
 
 def _report_shard(folder: JobFolder, entry: Committed) -> None:
