@@ -93,6 +93,18 @@ def gpu_batch_size(pixels: int, weights: int, memory: int) -> int:
     return size
 
 
+def gpu_tiles(memory: int) -> int:
+    """Images of a segmenter in a forward pass on a GPU, where they're small and of one size.
+
+    16, which at 512 × 512 are as many pixels as the largest tile; fewer where these, in layers as
+    `gpu_batch_size` has them, would take more than half of the memory.
+    """
+    size = 16
+    while size > 1 and size * 512 * 512 * 3 * 64 * 4 > memory // 2:
+        size //= 2
+    return size
+
+
 def has_bf16() -> bool:
     """Whether this CPU computes in bf16 natively."""
     return bool(_BF16_FLAGS & _cpu_flags())

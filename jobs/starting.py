@@ -62,7 +62,9 @@ class Starting(logging.Handler):
         with suppress(OSError):
             for path in self._parts.glob(f".{START}-*{TEMPORARY}"):
                 said.append((path.stat().st_mtime_ns, path.read_text(errors="replace")))
-        return max(said)[1] if said and max(said)[1] else self._text
+        if said and max(said)[1]:
+            self._text = max(said)[1]  # also when the worker is ready, and its file gone
+        return self._text
 
     def _tell(self) -> None:
         while not self._ended.wait(SECONDS):

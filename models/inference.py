@@ -163,6 +163,8 @@ def ready_each(checkpoints: Sequence[Checkpoint], profile: Profile) -> list[Pred
 
     def say() -> None:
         text = f"reading members, {len(made)} of {len(checkpoints)} are ready"
+        if len(made) == len(checkpoints):
+            text = "the members are ready, scoring the first shard"
         report(logging.DEBUG, "start", text)
 
     say()
