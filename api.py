@@ -75,6 +75,8 @@ class ClassifyOptions(JobOptions, total=False):
     columns: Column | Sequence[Column]
     scores: PathLike
     safe_csv: bool
+    cascade: float
+    cascade_first: str
 
 
 class SegmentOptions(JobOptions, total=False):

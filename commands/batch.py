@@ -178,6 +178,18 @@ def _classify_options(function: Function) -> Function:
             "members see: faster for large photos; some labels may differ.",
         ),
         click.option(
+            "--cascade",
+            type=FiniteRange(min=0, min_open=True, max=1),
+            metavar="T",
+            help="The cheapest member decides alone where its confidence is T or more, the others "
+            "score the rest: less work, some labels differ (see docs/accuracy.md).",
+        ),
+        click.option(
+            "--cascade-first",
+            metavar="NAME",
+            help="The member that decides.  [default: that of the fewest multiplications]",
+        ),
+        click.option(
             "--batch-size",
             type=click.IntRange(1),
             help="Images in a forward pass.  [default: 64 on a CPU; on a GPU up to 1,024, by the "
@@ -197,7 +209,7 @@ def _classify_options(function: Function) -> Function:
             "(=, +, -, @).",
         ),
         click.option(
-            "--columns", type=Columns(), help="More columns: confidence, agreement, name."
+            "--columns", type=Columns(), help="More columns: confidence, agreement, voters, name."
         ),
         click.option(
             "--scores",

@@ -51,6 +51,13 @@ def evaluate() -> None:
     "and calibration.",
 )
 @click.option(
+    "--cascade",
+    type=PathType,
+    metavar="FIRST.csv",
+    help="The result of one of the members alone, with --columns confidence: says what cascades "
+    "that ask it first would cost, for several T.",
+)
+@click.option(
     "--names",
     type=PathType,
     metavar="CSV",
@@ -67,6 +74,7 @@ def classify(
     truth: Path,
     *,
     scores: Path | None,
+    cascade: Path | None,
     names: Path | None,
     classes: Path | None,
     per_image: Path | None,
@@ -96,7 +104,12 @@ def classify(
     if figures:
         require_matplotlib()
     report = evaluate_classify(
-        predictions, truth, scores=scores, allow_rejected=allow_rejected, classes=classes
+        predictions,
+        truth,
+        scores=scores,
+        allow_rejected=allow_rejected,
+        classes=classes,
+        first=cascade,
     )
     known = read_class_names(names) if names else dict(enumerate(report.classes.names))
     tables.write_csvs(report, per_image, per_class)

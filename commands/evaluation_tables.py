@@ -66,6 +66,18 @@ def print_classify(
         ]
         print_line()
         print_table(("mean confidence", "accuracy", "images"), bins, title="Calibration")
+    if report.cascade:
+        costs = [
+            (
+                f"{each.least:g}",
+                f"{100 * each.early:.1f} %",
+                _score(each.accuracy),
+                f"{100 * (each.accuracy - report.accuracy):+.2f}",
+            )
+            for each in report.cascade
+        ]
+        print_line()
+        print_table(("T", "decided alone", "accuracy", "points"), costs, title="Cascade")
     _print_notes(report)
     _print_figures(figures)
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -89,39 +90,23 @@ def _score(checkpoint: Checkpoint, images: str, truth: Path) -> float:
 
     from ..evaluation.evaluate import evaluate_classify, evaluate_segment
     from ..jobs.classify import ClassifyJob
+    from ..jobs.job import Job
     from ..jobs.progress import Progress
     from ..jobs.run import run_job
     from ..jobs.segment import SegmentJob
 
-    quiet = Progress(Console(stderr=True), quiet=True)
+    classifies = checkpoint.task == "classify"
     with tempfile.TemporaryDirectory() as folder:
-        if checkpoint.task == "classify":
-            table = Path(folder) / "labels.csv"
-            run_job(
-                ClassifyJob.open(
-                    ClassifySpec(
-                        source=images,
-                        output=table,
-                        model=checkpoint.path,
-                        engine="inline",
-                        device="cpu",
-                    )
-                ),
-                quiet,
-            )
-            return evaluate_classify(table, truth, allow_rejected=True).accuracy
-        masks = Path(folder) / "masks"
-        run_job(
-            SegmentJob.open(
-                SegmentSpec(
-                    source=images,
-                    output=masks,
-                    model=str(checkpoint.path),
-                    engine="inline",
-                    device="cpu",
-                )
-            ),
-            quiet,
-        )
-        miou = evaluate_segment(masks, truth, allow_rejected=True).miou
+        output = Path(folder) / ("labels.csv" if classifies else "masks")
+        words: dict[str, Any] = {"source": images, "output": output}
+        words |= {"engine": "inline", "device": "cpu"}
+        job: Job
+        if classifies:
+            job = ClassifyJob.open(ClassifySpec(**words, model=checkpoint.path))
+        else:
+            job = SegmentJob.open(SegmentSpec(**words, model=str(checkpoint.path)))
+        run_job(job, Progress(Console(stderr=True), quiet=True))
+        if classifies:
+            return evaluate_classify(output, truth, allow_rejected=True).accuracy
+        miou = evaluate_segment(output, truth, allow_rejected=True).miou
         return float("nan") if miou is None else miou

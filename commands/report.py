@@ -26,6 +26,10 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
         lines.append(f"  {summary.resumed} of them were done before, {fresh} now")
     if fresh:
         lines.append(f"  {summary.seconds:.1f} s, {rate:.1f} images/s")
+    if summary.flow and summary.flow.text:
+        lines.append(f"  {summary.flow.text}")
+    if summary.early is not None:
+        lines.append(f"  decided by the first member alone: {100 * summary.early:.1f} %")
     if summary.ignored:
         lines.append(f"  other files, ignored: {summary.ignored}")
     if summary.rejected:
@@ -54,7 +58,7 @@ def print_dry_run(plan: DryRun, *, as_json: bool) -> None:
         "device": f"{plan.device} ({plan.device_model}), {plan.precision}",
         "batches": f"of {plan.batch_size}, {plan.threads} threads an actor",
         "output": f"{plan.output} ({plan.state})",
-        "estimated time": f"{plan.seconds:.0f} s, from {plan.sample}",
+        "estimated time": f"{_seconds(plan)}, from {plan.sample}",
     }
     if plan.since:
         rows["since the plan"] = plan.since
@@ -62,6 +66,15 @@ def print_dry_run(plan: DryRun, *, as_json: bool) -> None:
     click.echo(printable("\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())))
     for problem in plan.problems:
         click.echo(printable(f"hw1: {problem}"), err=True)
+
+
+def _seconds(plan: DryRun) -> str:
+    if plan.least is None:
+        return f"{plan.seconds:.0f} s"
+    return (
+        f"{plan.least:.0f} s where the first member decides all alone, {plan.seconds:.0f} s where "
+        "it decides none"
+    )
 
 
 def command_line(arguments: list[str]) -> str:
@@ -89,4 +102,6 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "changed": summary.changed,
         "gone": summary.gone,
         "seconds": round(summary.seconds, 3),
+        "bound": (summary.flow and summary.flow.bound) or None,
+        **({} if summary.early is None else {"early": round(summary.early, 6)}),
     }

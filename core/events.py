@@ -9,9 +9,15 @@ from typing import Literal
 LOGGER = logging.getLogger("hw1.job")
 LOGGER.addHandler(logging.NullHandler())
 
+START = "start"
+"""The kind of event that says how far a start is, and what files begin with that say it."""
+
 Kind = Literal[
     "begin",
     "resume",
+    "start",
+    "cache",
+    "flow",
     "profile",
     "int8",
     "shard",

@@ -36,7 +36,8 @@ class Profile:
 
     ``batch_size`` is the number of images in a forward pass, ``threads`` that of an actor on a
     CPU (0 on a GPU, where the host's threads decide nothing). ``libraries`` are those that some
-    models need besides torch, with their versions: ``timm 1.0.31``.
+    models need besides torch, with their versions: ``timm 1.0.31``. ``unit``: of a cascade, the
+    images from which batches of the undecided are packed, whole batches; else 0.
     """
 
     device: Device
@@ -49,6 +50,7 @@ class Profile:
     torchvision: str
     pillow: str
     libraries: str = ""
+    unit: int = 0
 
 
 def resolve_device(asked: str) -> Device:
@@ -91,6 +93,18 @@ def gpu_batch_size(pixels: int, weights: int, memory: int) -> int:
     return size
 
 
+def gpu_tiles(memory: int) -> int:
+    """Images of a segmenter in a forward pass on a GPU, where they're small and of one size.
+
+    16, which at 512 × 512 are as many pixels as the largest tile; fewer where these, in layers as
+    `gpu_batch_size` has them, would take more than half of the memory.
+    """
+    size = 16
+    while size > 1 and size * 512 * 512 * 3 * 64 * 4 > memory // 2:
+        size //= 2
+    return size
+
+
 def has_bf16() -> bool:
     """Whether this CPU computes in bf16 natively."""
     return bool(_BF16_FLAGS & _cpu_flags())
@@ -121,6 +135,7 @@ def detect(
     threads: int,
     libraries: Iterable[str] = (),
     backend: Backend = "torch",
+    unit: int = 0,
 ) -> Profile:
     """The profile that this machine gives for these choices.
 
@@ -137,6 +152,7 @@ def detect(
         torchvision=version("torchvision"),
         pillow=version("pillow"),
         libraries=", ".join(f"{name} {_version(name)}" for name in sorted(libraries)),
+        unit=unit,
     )
 
 
@@ -144,7 +160,7 @@ def require(profile: Profile) -> None:
     """Raise ProfileUnmet where this machine would not give the profile's bytes."""
     packages = [each.split()[0] for each in profile.libraries.split(", ") if each]
     choices = profile.precision, profile.batch_size, profile.threads
-    here = detect(profile.device, *choices, packages, backend_of(profile))
+    here = detect(profile.device, *choices, packages, backend_of(profile), profile.unit)
     unmet = [
         f"{field.name} {getattr(profile, field.name)!r}, here {getattr(here, field.name)!r}"
         for field in fields(Profile)
@@ -162,6 +178,8 @@ def identity(profile: Profile) -> dict[str, Any]:
     fields = asdict(profile)
     if not profile.libraries:
         del fields["libraries"]
+    if not profile.unit:
+        del fields["unit"]
     return fields
 
 

@@ -96,8 +96,9 @@ class Decoded:
 class Predicted:
     """What the models say of the images of a piece.
 
-    ``arrays`` holds, for classification, one float32 (n, classes) array of probabilities and one
-    float32 (n,) of agreement; for segmentation, one uint8 (H, W) array of classes an image, and
+    ``arrays`` holds, for classification, one float32 (n, classes) array of probabilities, one
+    float32 (n,) of agreement and, of a cascade, one bool (n,) of whether the first member decided
+    alone; for segmentation, one uint8 (H, W) array of classes an image, and
     behind these the images themselves where an overlay is asked for.
     """
 
@@ -115,7 +116,7 @@ class Written:
     ``image_id,sha256`` for masks. ``scores`` is float32 (n, classes) where a
     scores file is asked for.
     ``files`` are lines that say what each mask's file was when it was written: see
-    ``parts.FileStamps``.
+    ``parts.FileStamps``. ``early`` counts the rows that a cascade's first member decided alone.
     """
 
     piece: Shard
@@ -123,13 +124,14 @@ class Written:
     rejections: tuple[Rejection, ...]
     scores: Float32 | None = None
     files: tuple[str, ...] = ()
+    early: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
     """A shard whose part lies on the disk, fsynced: what its line of the ledger says.
 
-    ``digest`` is the SHA-256, in hexadecimal, of the part's bytes.
+    ``digest`` is the SHA-256, in hexadecimal, of the part's bytes. ``early``: see Written.
     """
 
     shard: Count
@@ -139,6 +141,7 @@ class Committed:
     rejected: Count
     digest: str
     seconds: Annotated[float, Meta(ge=0)]
+    early: Count = 0
 
 
 class Predictor(Protocol):

@@ -7,7 +7,7 @@ from typing import Literal
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Backend = Literal["auto", "torch", "openvino"]
-Column = Literal["confidence", "agreement", "name"]
+Column = Literal["confidence", "agreement", "voters", "name"]
 MaskFormat = Literal["rgb", "palette", "index"]
 
 
@@ -74,7 +74,8 @@ class ClassifySpec(JobSpec):
     ``model`` is a checkpoint's file, instead of ``members``, ``ensemble`` and ``weights``.
 
     ``draft``: JPEGs are decoded at a smaller scale (see ``pipeline.decode.decode_crops``).
-    ``safe_csv``: no name in OUT.csv begins as a spreadsheet's formula does.
+    ``safe_csv``: no name in OUT.csv begins as a spreadsheet's formula does. ``cascade``: the
+    confidence from which the member ``cascade_first`` decides alone; None: all always vote.
     """
 
     members: tuple[str, ...] | None = None
@@ -86,6 +87,8 @@ class ClassifySpec(JobSpec):
     scores: Path | None = None
     draft: bool = False
     safe_csv: bool = False
+    cascade: float | None = None
+    cascade_first: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,21 @@ from .truth import Pairs, classes_of_result, find_masks, mask_key, pair, read_la
 Row = Mapping[str, Any]
 
 
+_LEAST = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """What ``--cascade`` with a confidence of ``least`` would give.
+
+    ``early`` is the share of the images that the first member would decide alone.
+    """
+
+    least: float
+    early: float
+    accuracy: float
+
+
 @dataclass(frozen=True)
 class ClassifyReport:
     """The scores of a classification.
@@ -29,7 +44,8 @@ class ClassifyReport:
     ``top_k`` is the share of images whose truth is among the first k labels, by k, as far as
     known. ``confusion`` counts images (classes, classes), rows the truth. ``rejected`` images had
     no label. ``accuracy_interval`` is Wilson's of 95 %. ``notes`` are sentences on how files were
-    read, ``per_image`` a row an image.
+    read, ``per_image`` a row an image. ``cascade`` is what several values of ``--cascade`` would
+    give, where the first member's result is there.
     """
 
     images: int
@@ -46,6 +62,7 @@ class ClassifyReport:
     calibration: metrics.Calibration | None
     notes: tuple[str, ...]
     per_image: tuple[Row, ...]
+    cascade: tuple["Cascade", ...] = ()
 
     def most_confused(self, count: int = 10) -> list[tuple[int, int, int]]:
         """The pairs that are confused most: true class, label, images."""
@@ -102,12 +119,14 @@ def evaluate_classify(
     scores: Path | None = None,
     allow_rejected: bool = False,
     classes: Path | None = None,
+    first: Path | None = None,
 ) -> ClassifyReport:
     """Score the labels of a result against a CSV or a folder of true ones, paired by image_id.
 
     ``scores`` is the file of class probabilities of the same run. With ``allow_rejected``, images
     that the job beside ``predictions`` rejected are left out. The classes are those of the file
-    ``classes``, else those that the job lists, else the reference's. Raises InputError for files
+    ``classes``, else those that the job lists, else the reference's. ``first`` is the result, with
+    confidences, of the member that a cascade would ask first. Raises InputError for files
     that can't be read, and names that don't pair.
     """
     job = predictions.with_name(f"{predictions.name}.job")
@@ -144,6 +163,28 @@ def evaluate_classify(
         calibration=None if confidence is None else metrics.calibration(correct, confidence),
         notes=pairs.notes,
         per_image=_label_rows(pairs.names, true, chosen, confidence, known),
+        cascade=_cascades(first, pairs.names, true, chosen, known) if first else (),
+    )
+
+
+def _cascades(
+    first: Path, names: list[str], true: metrics.Int64, voted: metrics.Int64, classes: Classes
+) -> tuple[Cascade, ...]:
+    """What cascades would give: the first member's labels where it is sure, else the vote's."""
+    alone = read_predictions(first, classes)
+    if alone.confidence is None:
+        raise InputError(f"{first} has no confidences: score again with --columns confidence")
+    if missing := [name for name in names if name not in alone.labels]:
+        raise InputError(f"{first}: no label of {some(missing)}: give the result of the same IN")
+    labels = np.array([alone.labels[name][0] for name in names], np.int64)
+    sure = np.array([alone.confidence[name] for name in names])
+    return tuple(
+        Cascade(
+            least=least,
+            early=float((sure >= least).mean()),
+            accuracy=float((np.where(sure >= least, labels, voted) == true).mean()),
+        )
+        for least in _LEAST
     )
 
 
@@ -301,5 +342,7 @@ def _plain(report: ClassifyReport | SegmentReport) -> dict[str, Any]:
     """A report as plain data: lists for arrays, and no rows of images."""
     fields = dataclasses.asdict(report)
     del fields["per_image"]
+    if not fields.get("cascade"):
+        fields.pop("cascade", None)
     plain = {"classes": list(report.classes.names), "confusion": report.confusion.tolist()}
     return fields | plain

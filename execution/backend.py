@@ -38,7 +38,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class DecodedData:
-    """A decoded piece: ``stop`` is how far it got, ``size`` in bytes.
+    """A decoded piece: ``stop`` is how far it got, ``size`` in bytes, ``seconds`` what it took.
 
     ``data`` is what the backend knows it by; nobody else reads it.
     """
@@ -46,13 +46,15 @@ class DecodedData:
     stop: int
     size: int
     data: object
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedData:
-    """A predicted piece: ``data`` is what the backend knows it by."""
+    """A predicted piece: ``data`` is what the backend knows it by, ``seconds`` what it took."""
 
     data: object
+    seconds: float = 0.0
 
 
 Outcome = Ready | DecodedData | PredictedData | Written | Committed | Fault

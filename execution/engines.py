@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from ..core.errors import InputError
 from ..core.numerics import cores, resolve_device
 from ..core.records import Committed, Shard, Work
+from .flow import Flow
 from .inline import Inline
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ class EngineOptions:
 class Engine(Protocol):
     """Moves shards through a Work."""
 
-    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
-        """Take each shard through the work's steps; ``commit`` is called once for each."""
+    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> Flow:
+        """Take each shard through the work's steps; ``commit`` is called once for each.
+
+        Returns what the steps took.
+        """
 
     def prefer(self, device: str) -> str:
         """The device where ``auto`` is asked for, as far as the engine knows it."""
@@ -59,9 +63,9 @@ class OnRay:
     def __init__(self, engine: "RayEngine") -> None:
         self._engine = engine
 
-    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
+    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> Flow:
         """See Engine."""
-        self._engine.run(work, shards, commit)
+        return self._engine.run(work, shards, commit)
 
     def prefer(self, device: str) -> str:
         """See Engine: what was decided when Ray had started."""

@@ -9,6 +9,7 @@ from ..core.errors import DeviceFull, EnvironmentFault
 from ..core.events import report
 from ..core.numerics import cores
 from ..core.records import Committed, Shard, Work, Written
+from .flow import Flow
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,9 +24,9 @@ class Inline:
     def __init__(self, actors: int = 1) -> None:
         self._actors = actors
 
-    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
+    def run(self, work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> Flow:
         """See Engine."""
-        run_inline(work, shards, commit)
+        return run_inline(work, shards, commit)
 
     def prefer(self, device: str) -> str:
         """See Engine: torch is loaded here in any case, and knows."""
@@ -40,7 +41,7 @@ class Inline:
         return function(*arguments)
 
 
-def run_inline(work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> None:
+def run_inline(work: Work, shards: Iterable[Shard], commit: Callable[[Committed], None]) -> Flow:
     """Take each shard through decode, predict, write and commit, in order.
 
     ``commit`` is called once a shard, when its part is durable. The models are loaded once, before
@@ -50,16 +51,23 @@ def run_inline(work: Work, shards: Iterable[Shard], commit: Callable[[Committed]
     the work raises.
     """
     predictor = _retrying(work.load)
+    flow = Flow()
     for shard in shards:
         start = time.monotonic()
         pieces: list[Written] = []
         at = shard.first
         while at < shard.stop:
+            began = time.monotonic()
             decoded = _retrying(work.decode, shard.piece(at, shard.stop))
+            seen = time.monotonic()
+            images = decoded.piece.stop - at
+            flow.decoded(images, seen - began)
             at = decoded.piece.stop
             predicted = _retrying(predictor, decoded)
+            flow.predicted(images, time.monotonic() - seen, time.monotonic())
             pieces.append(_retrying(work.write, predicted))
         commit(_retrying(work.commit, shard, pieces, time.monotonic() - start))
+    return flow
 
 
 def _retrying(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -29,6 +29,7 @@ from . import ray_health as health
 from . import worker
 from .actor_pool import SLOW
 from .backend import DecodedData, Fault, Outcome, Policy, PredictedData, Ready, Room, Stage
+from .flow import Flow
 from .machines import Machines
 from .placement import HERE, Node, Placement, RayOptions, Resources
 from .proof import NOTHING, Proof, Sight, differences, prove, sight
@@ -70,8 +71,8 @@ class _Process(worker.ActorProcess):
 
 _ACTOR: Any = ray.remote(max_restarts=0, max_task_retries=0)(_Process)
 
-_Small = tuple[int, int] | _Loaded | Written | Committed | None
-"""What the driver reads of a call's result: of decode, how far it got and its bytes."""
+_Small = tuple[int, int, float] | float | _Loaded | Written | Committed | None
+"""What the driver reads of a call's result: of decode, how far it got, its bytes and seconds."""
 
 _Large = tuple[object, str | None]
 """What it need not read: where that lies in the store, and the machine that made it."""
@@ -236,7 +237,7 @@ class RayEngine:
         work: Work,
         shards: Iterable[Shard],
         commit: Callable[[Committed], None],
-    ) -> None:
+    ) -> Flow:
         """Take each shard through decode, predict, write and commit; returns after the last.
 
         ``shards`` is read as there is room for them. ``commit`` is called on this thread once a
@@ -247,13 +248,14 @@ class RayEngine:
         """
         self._require_device()
         begun = _Begun(shards)
+        flow = Flow()
 
         def committed(done: Committed) -> None:
             begun.end(done.shard)
             commit(done)
 
         try:
-            self._run(work, begun, committed)
+            self._run(work, begun, committed, flow)
         except (EnvironmentFault, exceptions.RayError):
             # A cluster isn't ours to start; of a Ray here, something may have ended a process.
             if self.options.address is not None or not (broken := _broken()):
@@ -262,9 +264,13 @@ class RayEngine:
             report(logging.WARNING, "worker", text)
             self._end()
             self._begin()
-            self._run(work, begun, committed)
+            flow = Flow()
+            self._run(work, begun, committed, flow)
+        return flow
 
-    def _run(self, work: Work, begun: "_Begun", commit: Callable[[Committed], None]) -> None:
+    def _run(
+        self, work: Work, begun: "_Begun", commit: Callable[[Committed], None], flow: Flow
+    ) -> None:
         """Take what isn't committed through the work."""
         source = iter(begun)
         if (first := next(source, None)) is None:
@@ -275,7 +281,7 @@ class RayEngine:
             proofs.begin(seen)
             backend = _RayBackend(self.options, work, self._spares, proofs)
             try:
-                Scheduler(backend, policy, commit).run(chain([first], source))
+                Scheduler(backend, policy, commit, flow).run(chain([first], source))
             finally:
                 backend.close()
 
@@ -618,10 +624,10 @@ class _RayBackend:
             return small
         if isinstance(small, _Loaded):
             return self._loaded(small, self._starting[call])
-        if small is None:
-            return Ready() if large is None else PredictedData((large, machine))
-        stop, size = small
-        return DecodedData(stop, size, (large, machine))
+        if small is None or isinstance(small, float):
+            return Ready() if small is None else PredictedData((large, machine), small)
+        stop, size, seconds = small
+        return DecodedData(stop, size, (large, machine), seconds)
 
     def _loaded(self, found: _Loaded, actor: Hashable) -> Outcome:
         """Whether a predictor's machine proved itself, and its sample is as the first one's."""

@@ -33,6 +33,7 @@ from .backend import (
     PredictedData,
     Stage,
 )
+from .flow import Flow
 from .items import Call, OpenShard, WorkItem, describe, where
 
 VERDICTS = 10
@@ -56,8 +57,10 @@ class Scheduler:
         backend: Backend,
         policy: Policy,
         commit: Callable[[Committed], None],
+        flow: Flow | None = None,
     ):
         self._backend = backend
+        self._flow = flow or Flow()
         self._policy = policy
         self._commit = commit
         self._pool = ActorPool(backend, policy)
@@ -202,8 +205,13 @@ class Scheduler:
         if isinstance(outcome, Fault):
             self._failed(item, call, outcome)
         elif isinstance(outcome, DecodedData):
+            room = self._backend.room()
+            self._flow.decoders, self._flow.predictors = room.decoders, room.predictors
+            self._flow.decoded(outcome.stop - item.piece.first, outcome.seconds)
             self._decoded(item, outcome)
         elif isinstance(outcome, PredictedData):
+            images, now = len(item.piece.images), self._backend.clock()
+            self._flow.predicted(images, outcome.seconds, now)
             self._advance(item, "write", outcome.data)
         elif isinstance(outcome, Committed):
             self._open -= 1

@@ -4,20 +4,27 @@ import faulthandler
 import functools
 import hashlib
 import importlib
+import logging
 import os
 import pickle
+import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
+from ..core.durable import TEMPORARY
+from ..core.events import LOGGER, START
 from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, Work, Written
 from .proof import Proof, Sight, prove
 from .ray_health import oom_kills
 
 T = TypeVar("T")
 
-Decoding = tuple[tuple[int, int], Decoded]
-"""How far a piece got and its bytes, which the driver reads, and the piece, which it need not."""
+Decoding = tuple[tuple[int, int, float], Decoded]
+"""How far a piece got, its bytes and seconds, which the driver reads; the piece, which it need not.
+"""
 
 
 @functools.lru_cache(maxsize=1)
@@ -45,9 +52,11 @@ def limited(seconds: float | None) -> Iterator[None]:
 
 def decode(pickled: bytes, piece: Shard, limit: float | None) -> Decoding:
     """Decode a piece; in at most limit seconds."""
+    began = time.monotonic()
     with limited(limit):
         decoded = the_work(pickled).decode(piece)
-    return (decoded.piece.stop, sum(array.nbytes for array in decoded.arrays)), decoded
+    size = sum(array.nbytes for array in decoded.arrays)
+    return (decoded.piece.stop, size, time.monotonic() - began), decoded
 
 
 def write(
@@ -62,6 +71,38 @@ def write(
 def commit(pickled: bytes, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
     """Commit a shard of several pieces."""
     return the_work(pickled).commit(shard, pieces, seconds)
+
+
+@contextmanager
+def _said(folder: Path) -> Iterator[None]:
+    """Let the driver know how far the start of this process is: a line in a file, while it lasts.
+
+    Its name is that of a temporary file, so that what a kill leaves is swept.
+    """
+    handler = _StartFile(folder / "parts" / f".{START}-{platform.node()}-{os.getpid()}{TEMPORARY}")
+    LOGGER.addHandler(handler)
+    level = LOGGER.level
+    LOGGER.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+        LOGGER.removeHandler(handler)
+        with suppress(OSError):
+            handler.path.unlink()
+
+
+class _StartFile(logging.Handler):
+    """Writes what the last event of the start says."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "event", None) == "start":
+            with suppress(OSError):
+                self.path.write_text(record.getMessage())
 
 
 def show(sight: Sight) -> tuple[Proof, int]:
@@ -89,7 +130,8 @@ class ActorProcess:
     def load(self, pickled: bytes, compare: bool) -> str:
         """Get ready to predict; to ``compare``, the digest of a sample's prediction, else ""."""
         work = the_work(pickled)
-        self._predictor = work.load()
+        with _said(work.folder):
+            self._predictor = work.load()
         if not compare:
             return ""
         arrays = self._predictor(work.sample()).arrays
@@ -103,8 +145,10 @@ class ActorProcess:
         """Decode a piece; in at most limit seconds."""
         return decode(pickled, piece, limit)
 
-    def predict(self, decoded: Decoded, limit: float | None) -> tuple[None, Predicted]:
-        """Nothing for the driver, and the predicted piece; in at most limit seconds."""
+    def predict(self, decoded: Decoded, limit: float | None) -> tuple[float, Predicted]:
+        """Its seconds, for the driver, and the predicted piece; in at most limit seconds."""
         assert self._predictor is not None
+        began = time.monotonic()
         with limited(limit):
-            return None, self._predictor(decoded)
+            predicted = self._predictor(decoded)
+        return time.monotonic() - began, predicted

@@ -10,7 +10,7 @@ from ..core.errors import InputError
 from ..core.numerics import Device, Profile, gpu_batch_size
 from ..core.records import TaskKind
 from ..core.spec import ClassifySpec
-from ..models.arithmetic import settle
+from ..models.arithmetic import cheapest, settle
 from ..models.checkpoints import (
     Checkpoint,
     Store,
@@ -23,6 +23,9 @@ from ..models.ensemble import BEST, Ensemble
 from ..pipeline.classification import ClassifyWork, framing_of
 from .identity import of_checkpoint, tiff_identity
 from .table import Table
+
+_BATCHES_OF_A_UNIT = 8
+"""Of a cascade: of so many the undecided are packed, which wastes half a batch on average."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class ClassifyJob:
         classes = agreed_classes(checkpoints)
         if spec.top_k > len(classes):
             raise InputError(f"--top-k {spec.top_k}: there are {len(classes)} classes")
+        spec = replace(spec, cascade_first=_first_of_cascade(spec, checkpoints))
         spec = replace(spec, **settle(spec.device, spec.precision, spec.backend, checkpoints))
         return cls(spec, Table.open(spec, classes), ensemble, checkpoints)
 
@@ -76,10 +80,14 @@ class ClassifyJob:
         pixels = max(math.prod(framing_of(each).size) for each in self.checkpoints)
         return gpu_batch_size(pixels, sum(each.bytes for each in self.checkpoints), memory)
 
+    def unit(self, batch_size: int) -> int:
+        """Of a cascade, the images whose undecided ones are packed into batches; else 0."""
+        return 0 if self.spec.cascade is None else _BATCHES_OF_A_UNIT * batch_size
+
     def shard_size(self, batch_size: int) -> int:
-        """The images in a shard: whole batches, so that each is predicted in one place."""
-        asked = self.spec.shard_size or 2 * batch_size
-        return -(-asked // batch_size) * batch_size
+        """The images in a shard: whole batches or units, so that each is predicted in one place."""
+        whole = self.unit(batch_size) or batch_size
+        return -(-(self.spec.shard_size or 2 * batch_size) // whole) * whole
 
     def identity(self) -> dict[str, Any]:
         """What decides the result, besides the plan and the numerics profile."""
@@ -96,8 +104,15 @@ class ClassifyJob:
             **({"tta": True} if self.spec.tta else {}),
             **({"draft": True} if self.spec.draft else {}),
             **({"safe_csv": True} if self.spec.safe_csv else {}),
+            **self._cascade(),
             **tiff_identity(self.spec.tiff),
         }
+
+    def _cascade(self) -> dict[str, Any]:
+        spec = self.spec
+        if spec.cascade is None:
+            return {}
+        return {"cascade": {"from": spec.cascade, "first": spec.cascade_first}}
 
     def check_weights(self) -> None:
         """Read the checkpoints whole; raise InputError where one is damaged or doesn't fit."""
@@ -114,6 +129,27 @@ class ClassifyJob:
             ensemble=self.ensemble,
             profile=profile,
         )
+
+
+def _first_of_cascade(spec: ClassifySpec, checkpoints: tuple[Checkpoint, ...]) -> str | None:
+    """Who goes first: as asked, or the cheapest. Raises InputError where that makes no sense."""
+    if spec.cascade is None:
+        if spec.cascade_first is not None:
+            raise InputError("--cascade-first needs --cascade T: the confidence that is enough")
+        return None
+    if not 0 < spec.cascade <= 1:
+        raise InputError(f"--cascade {spec.cascade:g}: expected a confidence, above 0 and up to 1")
+    names = [checkpoint.member for checkpoint in checkpoints]
+    if len(names) < 2:
+        raise InputError(f"--cascade needs several members: there is {names[0]} alone")
+    if spec.cascade_first is None:
+        return cheapest(checkpoints)
+    if spec.cascade_first not in names:
+        raise InputError(
+            f"--cascade-first {spec.cascade_first}: expected a member that votes: "
+            f"{', '.join(names)}"
+        )
+    return spec.cascade_first
 
 
 def _voters(spec: ClassifySpec) -> tuple[Ensemble, tuple[Checkpoint, ...]]:

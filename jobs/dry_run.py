@@ -30,7 +30,8 @@ class DryRun:
     """What a job would do. ``problems`` are what it would be refused for. ``new``, ``changed`` and
     ``gone`` count what IN has that the job which is there has not; ``since`` says it in words.
 
-    ``seconds`` is the estimated time of one actor like this machine, from timing ``sample``.
+    ``seconds`` is the estimated time of one actor like this machine, from timing ``sample``; of a
+    cascade that where no image stops early, and ``least`` that where all do.
     """
 
     images: int
@@ -54,6 +55,7 @@ class DryRun:
     changed: int = 0
     gone: int = 0
     since: str = ""
+    least: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -74,7 +76,7 @@ def dry_run(job: Job) -> DryRun:
     changes = Changes()
     if folder.exists() and not spec.overwrite and not problems:
         changes = compare(read_plans(folder.path, folder.read()), found.images)
-    seconds, sample = _estimate(job, found.images, profile)
+    seconds, least, sample = _estimate(job, found.images, profile)
     return DryRun(
         images=len(found.images),
         formats=found.formats,
@@ -97,6 +99,7 @@ def dry_run(job: Job) -> DryRun:
         changed=len(changes.changed),
         gone=len(changes.gone),
         since=changes.text(),
+        least=least,
     )
 
 
@@ -127,8 +130,11 @@ def _problems(job: Job, folder: JobFolder, found: Found) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def _estimate(job: Job, images: list[Planned], profile: Profile) -> tuple[float, str]:
-    """Seconds for all images, and what was timed: a batch of blanks, after one to warm up."""
+def _estimate(job: Job, images: list[Planned], profile: Profile) -> tuple[float, float | None, str]:
+    """Seconds for all images, at least (of a cascade), and what was timed.
+
+    That is a batch of blanks, after one to warm up.
+    """
     with tempfile.TemporaryDirectory() as nowhere:
         work = job.work(Path(nowhere), Path(nowhere), profile)
         predictor = work.load()
@@ -138,16 +144,29 @@ def _estimate(job: Job, images: list[Planned], profile: Profile) -> tuple[float,
     arrays = (
         tuple(np.zeros((count, *each, 3), np.uint8) for each in sides)
         if sides
-        else (np.zeros((TILE, TILE, 3), np.uint8),)
+        else (np.zeros((TILE, TILE, 3), np.uint8),) * count
     )
     piece = Shard(0, 0, (blank,) * count)
     decoded = Decoded(piece, tuple(range(count)), ("blank",) * count, arrays, ())
-    predictor(decoded)
-    start = time.perf_counter()
-    predictor(decoded)
-    seconds = (time.perf_counter() - start) * math.ceil(len(images) / count)
+
+    def timed() -> float:
+        predictor(decoded)
+        start = time.perf_counter()
+        predictor(decoded)
+        return (time.perf_counter() - start) * math.ceil(len(images) / count)
+
+    least = None
+    if profile.unit:
+        from ..pipeline.cascade import CascadePredictor
+
+        assert isinstance(predictor, CascadePredictor)
+        predictor.least = 0.0  # all stop early
+        least = timed()
+        predictor.least = math.inf
+    seconds = timed()
     height, width = max(sides, default=(TILE, TILE))
     return (
         seconds,
+        least,
         f"a batch of {count} at {width} × {height} pixels in one actor like this machine",
     )

@@ -77,7 +77,8 @@ def rebatched(job: Job, record: JobRecord, *, committed: bool) -> JobRecord:
     profile = record.identity["profile"]
     if committed or asked in (None, profile.get("batch_size")):
         return record
-    identity = {**record.identity, "profile": {**profile, "batch_size": asked}}
+    batches = {"batch_size": asked, **({"unit": unit} if (unit := job.unit(asked)) else {})}
+    identity = {**record.identity, "profile": {**profile, **batches}}
     return msgspec.structs.replace(
         record,
         identity=identity,

@@ -10,6 +10,7 @@ from ..core.numerics import Device, Profile
 from ..core.records import TaskKind, Work
 from ..core.spec import JobSpec
 from ..execution.engines import EngineOptions
+from ..execution.flow import Flow
 from ..models.checkpoints import Checkpoint
 from .output import Output
 
@@ -47,6 +48,9 @@ class Job(Protocol):
     def batch_size(self, device: Device, memory: int) -> int:
         """The images in a forward pass, where none is asked for; ``memory``: a GPU's bytes."""
 
+    def unit(self, batch_size: int) -> int:
+        """The images whose undecided ones are packed into batches; 0 where all always vote."""
+
     def shard_size(self, batch_size: int) -> int:
         """The images in a shard."""
 
@@ -78,7 +82,8 @@ class Summary:
 
     ``resumed`` is the number of images that were done before this run, ``seconds`` its length.
     ``new``, ``changed`` and ``gone`` count what IN has that the result has not, where it could be
-    ``compared``.
+    ``compared``. ``early`` is the share of the images, 0 to 1, that a cascade's first member
+    decided alone; None of a job that is none. ``flow``: which step kept the others waiting.
     """
 
     task: TaskKind
@@ -94,6 +99,8 @@ class Summary:
     changed: int = 0
     gone: int = 0
     compared: bool = True
+    early: float | None = None
+    flow: Flow | None = None
     seconds: float = 0.0
 
     def exit_code(self, *, rejected_ok: bool) -> int:

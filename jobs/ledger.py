@@ -75,7 +75,10 @@ class Ledger:
         """Enter a shard whose part is durable; EnvironmentFault where the disk is full."""
         assert self._file is not None
         with storage(self._path):
-            self._file.write(json.dumps(asdict(committed)).encode() + b"\n")
+            fields = asdict(committed)
+            if not committed.early:  # as of any job that is no cascade
+                del fields["early"]
+            self._file.write(json.dumps(fields).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
 

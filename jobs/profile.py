@@ -25,16 +25,20 @@ def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profil
     device = _asked(spec, "device") or (recorded and recorded.device) or "auto"
     precision = _asked(spec, "precision") or (recorded and recorded.precision) or "auto"
     resolved = engine.probe(numerics.resolve_device, engine.prefer(device))
+    batch_size = (
+        _asked(spec, "batch_size")
+        or (recorded and recorded.batch_size)
+        or job.batch_size(resolved, engine.probe(numerics.device_memory, resolved))
+    )
     return engine.probe(
         _detect,
         resolved,
         precision,
-        _asked(spec, "batch_size")
-        or (recorded and recorded.batch_size)
-        or job.batch_size(resolved, engine.probe(numerics.device_memory, resolved)),
+        batch_size,
         _asked(spec, "threads") or (recorded and recorded.threads) or engine.threads(),
         libraries(job.checkpoints, backend),
         backend,
+        recorded.unit if recorded else job.unit(batch_size),
     )
 
 
@@ -81,6 +85,7 @@ def _detect(
     threads: int,
     packages: Sequence[str],
     backend: numerics.Backend,
+    unit: int,
 ) -> numerics.Profile:
     resolved = numerics.resolve_precision(precision, device, backend)
-    return numerics.detect(device, resolved, batch_size, threads, packages, backend)
+    return numerics.detect(device, resolved, batch_size, threads, packages, backend, unit)

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Protocol, TextIO, cast
 
@@ -20,6 +21,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from ..core.text import printable
+from .starting import Starting
 
 LINE_SECONDS = 30.0
 
@@ -70,6 +72,27 @@ class Progress:
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console = console
         self._quiet = quiet
+        self._starting: Starting | None = None
+
+    @contextmanager
+    def starting(self, parts: Path) -> Iterator[None]:
+        """Show what the start is at, until a shard is committed. ``parts``: see `Starting`."""
+        if self._quiet:
+            yield
+            return
+        self._starting = Starting(self._console, parts)
+        with self._starting.shown():
+            yield
+
+    def started(self) -> None:
+        """The first shard is there."""
+        if self._starting is not None:
+            self._starting.end()
+
+    def note(self, text: str) -> None:
+        """Say something in a line."""
+        if not self._quiet:
+            self._console.print(printable(text), highlight=False, markup=False)
 
     @contextmanager
     def meter(self, planned: int, done: int) -> Iterator[Meter]:
@@ -77,10 +100,13 @@ class Progress:
         if self._quiet:
             yield _Silent()
         elif self._console.is_terminal:
-            with _bar(self._console) as bar:
-                yield _BarMeter(bar, planned, done)
+            bar = _bar(self._console)
+            try:
+                yield _BarMeter(bar, planned, done, self.started)
+            finally:
+                bar.stop()
         else:
-            lines = _LineMeter(self._console, planned, done)
+            lines = _LineMeter(self._console, planned, done, self.started)
             with lines.telling():
                 yield lines
 
@@ -107,21 +133,27 @@ def _bar(console: Console) -> Bar:
 
 
 class _BarMeter:
-    def __init__(self, bar: Bar, planned: int, done: int) -> None:
+    def __init__(self, bar: Bar, planned: int, done: int, started: Callable[[], None]) -> None:
         self._bar = bar
+        self._started = started
         self._rate = _Rate()
         self._rejected = 0
         self._task = bar.add_task("scoring", total=planned, completed=done, rate="", rejected=0)
 
     def advance(self, images: int, rejected: int) -> None:
+        self._started()
+        self._bar.start()  # once
         self._rejected += rejected
         rate = f"{self._rate.after(images):.1f} images/s"
         self._bar.update(self._task, advance=images, rate=rate, rejected=self._rejected)
 
 
 class _LineMeter:
-    def __init__(self, console: Console, planned: int, done: int) -> None:
+    def __init__(
+        self, console: Console, planned: int, done: int, started: Callable[[], None]
+    ) -> None:
         self._console = console
+        self._started = started
         self._planned = planned
         self._done = done
         self._rejected = 0
@@ -140,6 +172,7 @@ class _LineMeter:
             teller.join()
 
     def advance(self, images: int, rejected: int) -> None:
+        self._started()
         self._done += images
         self._rejected += rejected
         self._rate.after(images)

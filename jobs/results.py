@@ -37,7 +37,7 @@ def write_result(
     """Write the shards' rows as one file, whole or not at all. ``parts`` are CSV without a header.
     With ``safe`` no name in a CSV begins as a formula does.
 
-    In JSON and Parquet labels are integers, confidence and agreement floats.
+    In JSON and Parquet labels and voters are integers, confidence and agreement floats.
     """
     kind = path.suffix.lower()
     if kind == ".parquet":
@@ -181,5 +181,7 @@ def _write_parquet(
 
 def _converter(column: str) -> Callable[[str], Any]:
     if column.startswith("label"):
+        return int
+    if column == "voters":
         return int
     return float if column in ("confidence", "agreement") else str

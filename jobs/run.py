@@ -20,6 +20,7 @@ from ..core.events import report
 from ..core.numerics import Profile
 from ..core.records import Committed, Rejection
 from ..execution.engines import Engine, start
+from ..models.cache import Copies
 from ..pipeline.find import Found, find
 from ..pipeline.parts import Stamp, read_rejections, stamp
 from .account import ShardAccount, rejected_csv
@@ -60,10 +61,11 @@ def run_job(job: Job, progress: Progress, command: Sequence[str] | None = None) 
         )
     folder = JobFolder(job_path(job.task, job.spec.output.absolute()))
     try:
-        if folder.exists() and not job.spec.overwrite:
-            summary = _resume(job, folder, progress)
-        else:
-            summary = _begin(job, folder, progress, command or sys.argv)
+        with progress.starting(folder.path / "parts"):
+            if folder.exists() and not job.spec.overwrite:
+                summary = _resume(job, folder, progress)
+            else:
+                summary = _begin(job, folder, progress, command or sys.argv)
     except (OSError, MemoryError) as error:
         raise EnvironmentFault(
             f"{folder.path}: {str(error) or 'memory ran out'}. What is done is kept: repair the "
@@ -77,10 +79,13 @@ def _begin(job: Job, folder: JobFolder, progress: Progress, command: Sequence[st
     """A new job: list the images while the engine starts, freeze the plan, run it."""
     if not job.spec.overwrite:
         job.output.check_free([])
+    _at("listing images")
     finding = _start_finding(job, folder)
     _let_mistakes_show(finding)
     # The lock outlives the engine: what still writes must not meet the next job.
+    _at("starting Ray" if job.spec.engine == "ray" else "listing images")
     with ExitStack() as lock, start(engine_options(job.spec)) as engine:
+        _at("listing images")
         found = finding.result()
         job.output.check_names(found.root, found.images)
         profile = choose_profile(job, engine, recorded=None)
@@ -102,6 +107,11 @@ def _begin(job: Job, folder: JobFolder, progress: Progress, command: Sequence[st
             report(logging.INFO, "begin", text, node=platform.node())
             plans = read_plans(folder.path, record)
             return _run(job, folder, plans, record, {}, engine, progress)
+
+
+def _at(text: str) -> None:
+    """Say what the start is at."""
+    report(logging.DEBUG, "start", text)
 
 
 def _start_finding(job: Job, folder: JobFolder) -> "Future[Found]":
@@ -147,6 +157,7 @@ def _freeze(
     job: Job, folder: JobFolder, found: Found, profile: Profile, command: Sequence[str]
 ) -> JobRecord:
     """Write the plan, then the record that makes the job resumable."""
+    _at(f"writing the plan of {len(found.images)} images")
     plan = write_plan(found.images, folder.path / PLAN)
     table = (job.classes.coloured() if job.task == "segment" else job.classes).to_csv()
     write_bytes(folder.path / CLASSES, [table.encode()])
@@ -178,6 +189,7 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     with folder.lock(), logged(folder.path):
         repaired = folder.repair()
         begun = folder.read()
+        _at("checking what is done")
         record = rebatched(job, begun, committed=bool(folder.committed()))
         recorded = recorded_profile(record.identity)
         refuse_other(job, record.identity)
@@ -234,6 +246,7 @@ def _run_rest(
     on_cpu = recorded.device == "cpu"
     options = engine_options(job.spec)
     before = record.identity
+    _at("starting Ray" if job.spec.engine == "ray" else "reading members")
     with start(replace(options, device="cpu") if on_cpu else options) as engine:
         profile = numerics.identity(choose_profile(job, engine, recorded))
         refuse_difference(
@@ -266,6 +279,7 @@ def _run(
     before = planned - plans.left(done)
 
     rejected = _rejected(folder, plans, done.values())
+    copies = Copies(models.checkpoints)
     storm = Storm(folder.path, work.root, plans)
 
     def enter(entry: Committed) -> None:
@@ -274,6 +288,9 @@ def _run(
         done[entry.shard] = entry
         rejected += _rejected(folder, plans, [entry])
         meter.advance(entry.images, entry.rejected)
+        if written := copies.written():
+            report(logging.INFO, "cache", written)
+            progress.note(f"hw1: {written}")
         _report_shard(folder, entry)
         _refuse_too_many(job, folder, rejected, planned)
 
@@ -281,12 +298,17 @@ def _run(
         if job.spec.accept_gone or storm.admits(entry):
             enter(entry)
 
+    _at("reading members")
     with _recorded(folder), folder.ledger() as ledger, progress.meter(planned, before) as meter:
         job.output.prepare()
-        engine.run(work, pending, commit)
+        flow = engine.run(work, pending, commit)
         for entry in storm.rest():
             enter(entry)
-    return _finish(job, folder, plans, done, resumed=before)
+    summary = _finish(job, folder, plans, done, resumed=before)
+    summary.flow = flow
+    if flow.text:
+        report(logging.INFO, "flow", flow.text)
+    return summary
 
 
 def _report_shard(folder: JobFolder, entry: Committed) -> None:
@@ -379,6 +401,9 @@ def _finish(
             reasons=dict(summary.reasons),
         )
         folder.update(state="done", error=None, counts=counts, written=_stamps(job))
+        if getattr(job.spec, "cascade", None) is not None:
+            rows = sum(entry.rows for entry in done.values())
+            summary.early = sum(entry.early for entry in done.values()) / max(1, rows)
         text = f"done: {summary.scored} images scored, {summary.rejected} rejected"
         report(logging.INFO, "done", text)
     return summary

@@ -9,14 +9,14 @@ from typing import Any
 
 from ..core.errors import InputError
 from ..core.numerics import Profile
-from ..core.records import Planned, Predicted, Predictor, Shard, Work
+from ..core.records import Planned, Predictor, Shard, TaskKind, UInt8, Work
 from ..core.spec import ClassifySpec, SegmentSpec
 from ..models.checkpoints import Checkpoint, Store, read_checkpoint
 from ..models.ensemble import Ensemble
 from ..pipeline.classification import ClassifyWork
 from ..pipeline.rows import parse_row
 from ..pipeline.segmentation import SegmentWork, encode_mask
-from .account import account
+from .account import ShardAccount, account
 from .changes import compare
 from .folder import JobFolder
 from .generations import Plans, read_plans
@@ -28,7 +28,7 @@ from .record import JobRecord
 CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sampled:
     """What scoring again gave: of ``scored`` rows of the result so many were ``compared``.
 
@@ -68,11 +68,14 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """An image of the sample, its place in its generation's plan, and its row."""
+    """An image of the sample: its row, and the piece that it's scored in, often itself alone.
 
-    image: Planned
-    position: int
+    ``scored`` are the images of the piece that had a row.
+    """
+
     row: list[str]
+    piece: Shard
+    scored: frozenset[str]
 
 
 def sample(job: Path, count: int, seed: int = 0, weights: Path | None = None) -> Sampled:
@@ -81,85 +84,116 @@ def sample(job: Path, count: int, seed: int = 0, weights: Path | None = None) ->
     The files must be as planned (size and time), the checkpoints those whose digests are recorded,
     and this machine able to meet the job's numerics profile. ``weights`` is the folder that they
     lie in, or the one file; None: what hw1 ships. Each image takes the place in a batch that it
-    had, on which its bytes may depend; the batch's other places are blank.
+    had, on which its bytes may depend; the batch's other places are blank. Where its place depends
+    on other images, as in a cascade, these are scored too: all must be as planned.
 
     Raises InputError for other checkpoints, EnvironmentFault where the profile isn't met.
     """
     folder = JobFolder(job)
     record = folder.read()
     plans = read_plans(job, record)
-    drawn = list(_draw(folder, plans, count, seed))
+    profile = recorded_profile(record.identity)
+    drawn = list(_draw(folder, plans, count, seed, together(record.task, profile)))
     found, times = _as_planned(Path(record.root), drawn, plans)
-    if not found:
+    work = _work(record, folder, weights) if found else None
+    predict = work.load() if work else None
+    sampled = Sampled(len(plans.current) - _rejected(record), 0)
+    for each in drawn:
+        row = None
+        if each in found and work and predict:
+            row = _row(work, predict, each, times)
+        if row is None:
+            sampled.lost.append(each.row[0])
+            continue
+        sampled.compared += 1
+        if row != each.row:
+            sampled.differ.append(each.row[0])
+    if not sampled.compared:
         raise InputError(
             f"{record.root}: none of {len(drawn)} images drawn is there as it was planned, so none "
             "can be scored again: bring the folder back, or draw more"
         )
-    work = _work(record, folder, weights)
-    predict = work.load()
-    sampled = Sampled(len(plans.current) - _rejected(record), len(found))
-    sampled.lost.extend(d.image.image_id for d in drawn if d not in found)
-    for each in found:
-        now = times.get(each.image.image_id, each.image.mtime_ns)
-        piece = Shard(0, each.position, (replace(each.image, mtime_ns=now),))
-        if _row(work, predict, piece) != each.row:
-            sampled.differ.append(each.image.image_id)
     return sampled
+
+
+def together(task: TaskKind, profile: Profile) -> int:
+    """Of how many images, from a multiple on, the bytes of one may depend on the others: often 1.
+
+    A cascade packs the undecided; masks of images of one size come of one forward pass.
+    """
+    return profile.unit or (profile.batch_size if task == "segment" else 1)
 
 
 def _rejected(record: JobRecord) -> int:
     return record.counts.rejected if isinstance(record.counts.rejected, int) else 0
 
 
-def _draw(folder: JobFolder, plans: Plans, count: int, seed: int) -> Iterator[_Drawn]:
+def _draw(
+    folder: JobFolder, plans: Plans, count: int, seed: int, together: int = 1
+) -> Iterator[_Drawn]:
     """Rows of the result at random, in the order of the plans."""
     ledger = folder.committed()
 
-    def rows() -> Iterator[_Drawn]:
+    def rows() -> Iterator[tuple[int, ShardAccount, list[str]]]:
         for number, plan in enumerate(plans.plans):
             for shard in account(folder.path, plans.entries(ledger, number), plan):
-                first = shard.entry.first
-                images = plan[first : first + shard.entry.images]
-                places = {image.image_id: at for at, image in enumerate(images, first)}
                 for row in shard.rows:
                     if row[0] not in plans.stale[number]:
-                        at = places[row[0]]
-                        yield _Drawn(plan[at], at, row)
+                        yield number, shard, row
 
     total = sum(1 for _ in rows())
     chosen = set(random.Random(seed).sample(range(total), min(count, total)))
-    yield from (row for at, row in enumerate(rows()) if at in chosen)
+    for place, (number, shard, row) in enumerate(rows()):
+        if place not in chosen:
+            continue
+        plan, entry = plans.plans[number], shard.entry
+        images = plan[entry.first : entry.first + entry.images]
+        at = entry.first + [image.image_id for image in images].index(row[0])
+        first = at // together * together
+        piece = Shard(0, first, tuple(plan[first : first + together]))
+        names = {image.image_id for image in piece.images}
+        yield _Drawn(row, piece, frozenset(r[0] for r in shard.rows if r[0] in names))
 
 
 def _as_planned(
     root: Path, drawn: list[_Drawn], plans: Plans
 ) -> tuple[list[_Drawn], Mapping[str, int]]:
     """Those whose files are as they were planned, and times where all have shifted alike."""
-    there: list[Planned] = []
-    for each in drawn:
+    there: dict[str, Planned] = {}
+    for name in dict.fromkeys(name for each in drawn for name in sorted(each.scored)):
         try:
-            status = (root / each.image.image_id).stat()
+            status = (root / name).stat()
         except OSError:
             continue
-        there.append(Planned(each.image.image_id, status.st_size, status.st_mtime_ns))
-    changes = compare(plans, there)
-    same = {image.image_id for image in there} - {image.image_id for image in changes.changed}
-    return [each for each in drawn if each.image.image_id in same], changes.times
+        there[name] = Planned(name, status.st_size, status.st_mtime_ns)
+    changes = compare(plans, list(there.values()))
+    current = {image.image_id for image in plans.current}
+    same = (there.keys() & current) - {image.image_id for image in changes.changed}
+    return [each for each in drawn if each.scored <= same], changes.times
 
 
-def _row(work: Work, predict: Predictor, piece: Shard) -> list[str]:
-    """The row of one image, without anything written; what it is rejected for instead."""
-    predicted = predict(work.decode(piece))
-    if predicted.rejections:
-        return [predicted.rejections[0].reason]
+def _row(
+    work: Work, predict: Predictor, drawn: _Drawn, times: Mapping[str, int]
+) -> list[str] | None:
+    """The image's row, without anything written; what it is rejected for instead.
+
+    None where other images of its piece are read now than were then.
+    """
+    name = drawn.row[0]
+    images = (replace(i, mtime_ns=times.get(i.image_id, i.mtime_ns)) for i in drawn.piece.images)
+    predicted = predict(work.decode(replace(drawn.piece, images=tuple(images))))
+    if rejected := [each for each in predicted.rejections if each.image_id == name]:
+        return [rejected[0].reason]
+    if set(predicted.image_ids) != drawn.scored:
+        return None
+    at = predicted.image_ids.index(name)
     if isinstance(work, SegmentWork):
-        return [piece.images[0].image_id, _digest(work, predicted)]
-    [row] = work.write(predicted).rows
-    return parse_row(row)
+        return [name, _digest(work, predicted.arrays[at])]
+    return parse_row(work.write(predicted).rows[at])
 
 
-def _digest(work: SegmentWork, predicted: Predicted) -> str:
-    png = encode_mask(predicted.arrays[0], work.spec.mask_format, work.checkpoint.classes)
+def _digest(work: SegmentWork, mask: UInt8) -> str:
+    png = encode_mask(mask, work.spec.mask_format, work.checkpoint.classes)
     return hashlib.sha256(png).hexdigest()
 
 
@@ -199,6 +233,8 @@ def _classify_work(
         top_k=identity["top_k"],
         columns=tuple(identity["columns"]),
         draft=bool(identity.get("draft")),
+        cascade=identity["cascade"]["from"] if "cascade" in identity else None,
+        cascade_first=identity["cascade"]["first"] if "cascade" in identity else None,
     )
     ensemble = Ensemble(members, shares, identity["vote"])
     return ClassifyWork(spec, root, job, checkpoints, ensemble, profile)

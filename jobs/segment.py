@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from ..core.classes import Classes
 from ..core.errors import InputError
-from ..core.numerics import Device, Profile
+from ..core.numerics import Device, Profile, gpu_tiles
 from ..core.records import TaskKind
 from ..core.spec import SegmentSpec
 from ..models.arithmetic import settle
@@ -59,12 +59,17 @@ class SegmentJob:
         return replace(self, checkpoint=checkpoints[0])
 
     def batch_size(self, device: Device, memory: int) -> int:
-        """One: an image's mask depends on no other image, and a tile is work enough."""
-        return 1
+        """On a CPU one: a tile is work enough. Tiles of FCN8s and FCN32s fill a GPU together."""
+        together = device == "cuda" and self.checkpoint.architecture in SEGMENTERS
+        return gpu_tiles(memory) if together else 1
+
+    def unit(self, batch_size: int) -> int:
+        """None: each image is segmented."""
+        return 0
 
     def shard_size(self, batch_size: int) -> int:
-        """The images in a shard."""
-        return self.spec.shard_size or 16
+        """The images in a shard: whole batches."""
+        return -(-(self.spec.shard_size or max(16, 2 * batch_size)) // batch_size) * batch_size
 
     def identity(self) -> dict[str, Any]:
         """What decides the result, besides the plan and the numerics profile."""

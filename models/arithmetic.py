@@ -1,12 +1,26 @@
-"""Which arithmetic, and which library, a job's checkpoints are run with."""
+"""Which arithmetic, and which library, a job's checkpoints are run with; and what they cost."""
 
+import math
 from collections.abc import Sequence
 from typing import TypedDict
 
 from ..core.errors import InputError
 from ..core.spec import Backend, Device, Precision
-from .architectures import require_library
+from .architectures import ONNX, require_library
 from .checkpoints import Checkpoint
+
+_MULTIPLICATIONS = {
+    "vgg16": 305_859,
+    "resnet152": 229_426,
+    "densenet161": 153_974,
+    "densenet169": 66_930,
+    "resnext101_32x8d": 327_090,
+    "vgg19_bn_1": 391_186,
+    "vgg19_bn_2": 390_852,
+    "vgg19_bn_3": 391_351,
+    "efficientnet_lite2": 11_465,
+}
+"""The presets' for each pixel of an input of 224 × 224; a smaller one takes a few more a pixel."""
 
 
 class Settled(TypedDict):
@@ -52,3 +66,37 @@ def libraries(checkpoints: Sequence[Checkpoint], backend: str) -> list[str]:
         return sorted({library for each in checkpoints if (library := each.library)})
     networks = {each.library for each in checkpoints if not each.is_int8}
     return sorted({"openvino", *({"timm"} & networks)})
+
+
+def cheapest(checkpoints: Sequence[Checkpoint]) -> str:
+    """The member with the fewest multiplications for an image; of equal ones the first.
+
+    Raises InputError where they can't be counted.
+    """
+    return min(checkpoints, key=multiplications).member
+
+
+def multiplications(checkpoint: Checkpoint) -> int:
+    """A classifier's multiplications for an image, about, as torch's FlopCounterMode counts them.
+
+    Of a preset by a table, without torch. Raises InputError for an ONNX file.
+    """
+    sides = checkpoint.preprocessing.sides or (1, 1)
+    if each_pixels := _MULTIPLICATIONS.get(checkpoint.architecture):
+        return each_pixels * math.prod(sides)
+    if checkpoint.architecture == ONNX:
+        raise InputError(
+            f"--cascade: what {checkpoint.member} costs can't be told of an ONNX file: say which "
+            "member goes first, --cascade-first NAME"
+        )
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from .registry import build
+
+    count, word = len(checkpoint.classes), checkpoint.architecture
+    network = build(word, "meta", count, checkpoint.preprocessing.sides).eval()
+    place = next(network.parameters()).device  # a few of timm's have weights after all
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, *sides, device=place))
+    return int(counter.get_total_flops()) // 2

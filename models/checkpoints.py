@@ -14,7 +14,7 @@ from ..core.classes import MOST_IN_MASKS, Classes, classes_from_json, reference_
 from ..core.errors import InputError
 from ..core.preprocessing import Preprocessing
 from ..core.records import TaskKind
-from . import eight_bits, files, onnx_file
+from . import cache, eight_bits, files, onnx_file
 from .architectures import ONNX, find_architecture, require_library, smallest_size
 from .ensemble import BEST, FILE, FILE_STEM, REFERENCE, Ensemble, is_file_name, of, read_ensemble
 from .members import CLASSIFIERS, MEMBERS, find_member
@@ -70,6 +70,12 @@ class Checkpoint:
     def is_int8(self) -> bool:
         """Whether the file holds a network that computes in int8, which OpenVINO runs."""
         return self.metadata.get("arithmetic") == "int8"
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the file is in one of torch's formats, which are converted in the cache."""
+        foreign = self.metadata or self.path.suffix == ".safetensors"
+        return not foreign and self.architecture != ONNX
 
     @property
     def library(self) -> str | None:
@@ -212,7 +218,7 @@ def read_checkpoint(path: Path, member: str | None = None) -> Checkpoint:
     """
     if path.suffix.lower() == onnx_file.SUFFIX:
         return _read_onnx(path)
-    digest = files.file_digest(path)
+    digest = cache.digest_of(path)
     metadata = files.read_metadata(path)
     word = _architecture_of(path, metadata, member)
     try:
@@ -368,11 +374,17 @@ def _network(checkpoint: Checkpoint, state: dict[str, "Tensor"]) -> "nn.Module":
 def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
     """The tensors of a checkpoint whose bytes are those that its digests tell.
 
-    Raises InputError where they aren't.
+    Of one in torch's formats from a copy in the cache, where that is there. Raises InputError where
+    they aren't.
     """
     import hashlib
 
     path = checkpoint.path
+    old = checkpoint.is_old
+    if old and (kept := cache.read_converted(checkpoint.digest)) is not None:
+        return kept
+    # Read, not mapped into memory: a map would show what is written to the file after it was
+    # hashed, and end the process where the file is cut.
     content = files.read_bytes(path)
     found = hashlib.sha256(content).hexdigest()
     if found != checkpoint.digest:
@@ -385,6 +397,8 @@ def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
             f"{path} is damaged: its tensors' digest is {digest[:12]}…, its metadata say "
             f"{metadata['digest'][:12]}…: copy it again"
         )
+    if old:
+        cache.keep_converted(checkpoint.digest, state)
     return state
 
 

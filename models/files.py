@@ -100,6 +100,13 @@ def write(state: Mapping[str, "Tensor"], path: Path, metadata: Mapping[str, str]
 
     Raises EnvironmentFault where the disk is full or the folder can't be written.
     """
+    content = content_of(state, metadata)
+    make_folder(path.parent)
+    write_bytes(path, [content])
+
+
+def content_of(state: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file."""
     import safetensors.torch
 
     # The library writes metadata in an order that changes from run to run: write the header again.
@@ -108,8 +115,7 @@ def write(state: Mapping[str, "Tensor"], path: Path, metadata: Mapping[str, str]
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:stop])}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
-    make_folder(path.parent)
-    write_bytes(path, [len(text).to_bytes(8, "little"), text, content[stop:]])
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[stop:]))
 
 
 def _apart(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:

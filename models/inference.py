@@ -1,5 +1,6 @@
 """A network made ready to predict: its device, precision, layout, and its input's form."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from ..core.errors import DeviceFull, EnvironmentFault
+from ..core.events import report
 from ..core.numerics import Profile, backend_of
 from ..core.preprocessing import Preprocessing, normalise
 from ..core.records import UInt8
@@ -157,13 +159,24 @@ def ready(checkpoint: Checkpoint, profile: Profile) -> Predict:
 
 def ready_each(checkpoints: Sequence[Checkpoint], profile: Profile) -> list[Predict]:
     """Load networks and make them ready to predict, in order. Raises InputError as `load`."""
+    made: list[Predict] = []
+
+    def say() -> None:
+        text = f"reading members, {len(made)} of {len(checkpoints)} are ready"
+        if len(made) == len(checkpoints):
+            text = "the members are ready, scoring the first shard"
+        report(logging.DEBUG, "start", text)
+
+    say()
     if backend_of(profile) == "openvino":
         from .openvino_network import prepare as prepare_openvino
 
-        return [prepare_openvino(checkpoint, profile) for checkpoint in checkpoints]
+        for checkpoint in checkpoints:
+            made.append(prepare_openvino(checkpoint, profile))
+            say()
+        return made
     from .checkpoints import load_each
 
-    made: list[Predict] = []
     for checkpoint, network in zip(checkpoints, load_each(checkpoints), strict=True):
         if network is None:
             from .onnx_network import prepare as prepare_onnx
@@ -172,6 +185,7 @@ def ready_each(checkpoints: Sequence[Checkpoint], profile: Profile) -> list[Pred
             made.append(prepare_onnx(*file, profile))
         else:
             made.append(prepare(network, checkpoint.preprocessing, profile))
+        say()
         del network
     return made
 

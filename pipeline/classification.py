@@ -1,6 +1,6 @@
 """The classifiers' work on a shard: crops, the ensemble's vote, rows of the CSV."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-_Indices = NDArray[np.int64]
-_Outcome = Callable[[], tuple[Float32, Float32]]
+Indices = NDArray[np.int64]
+Outcome = Callable[[], tuple[Float32, Float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ClassifyWork:
     """Score images below ``root`` with an ensemble of classifiers; parts go to the job's folder.
 
     ``checkpoints`` are those of the ensemble's members, in its order. With ``tta`` in the spec each
-    member looks at an image and at its mirror image.
+    member looks at an image and at its mirror image; with ``cascade`` see ``pipeline.cascade``.
     """
 
     spec: ClassifySpec
@@ -66,17 +66,24 @@ class ClassifyWork:
 
     def load(self) -> Predictor:
         """Load the ensemble."""
-        return EnsemblePredictor(self)
+        if self.spec.cascade is None:
+            return EnsemblePredictor(self)
+        from .cascade import CascadePredictor
+
+        return CascadePredictor(self)
 
     def write(self, predicted: Predicted) -> Written:
         """Make the piece's rows: image_id, label, and the columns that were asked for."""
-        probabilities, agreement = predicted.arrays
+        probabilities, agreement, *rest = predicted.arrays
+        alone = rest[0] if rest else np.zeros(len(probabilities), np.bool_)
+        voters = len(self.checkpoints)
         # Stable: of two equal probabilities the lower class wins, as in argmax.
         ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.spec.top_k]
         names = self.classes.names
         extra: dict[Column, list[list[str]]] = {
             "confidence": [[f"{row.max():.6f}"] for row in probabilities],
             "agreement": [[f"{share:.6f}"] for share in agreement],
+            "voters": [["1" if one else str(voters)] for one in alone],
             "name": [[names[label] for label in labels] for labels in ranked],
         }
         rows = tuple(
@@ -92,7 +99,8 @@ class ClassifyWork:
             )
         )
         scores = probabilities if self.spec.scores else None
-        return Written(predicted.piece, rows, predicted.rejections, scores)
+        early = int(alone.sum())
+        return Written(predicted.piece, rows, predicted.rejections, scores, early=early)
 
     def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
         """Write the shard's part."""
@@ -140,7 +148,7 @@ class EnsemblePredictor:
         arrays = (probabilities, agreement)
         return Predicted(decoded.piece, decoded.image_ids, arrays, decoded.rejections)
 
-    def _launched(self, decoded: Decoded) -> Iterator[tuple[_Indices, _Indices, _Outcome]]:
+    def _launched(self, decoded: Decoded) -> Iterator[tuple[Indices, Indices, Outcome]]:
         """For each batch: its images in the piece, their places in the batch, and the vote."""
         positions = np.asarray(decoded.positions, np.int64)
         batch_size = self._work.profile.batch_size
@@ -148,23 +156,29 @@ class EnsemblePredictor:
             chosen = np.flatnonzero(positions // batch_size == batch)
             slots = positions[chosen] % batch_size
             crops = {
-                framing: _on_grid(array[chosen], slots, batch_size)
+                framing: on_grid(array[chosen], slots, batch_size)
                 for framing, array in zip(self._work.framings, decoded.arrays, strict=True)
             }
             yield chosen, slots, self._vote(crops)
 
-    def _vote(self, crops: dict[Framing, UInt8]) -> _Outcome:
+    def _vote(
+        self, crops: Mapping[Framing, UInt8], known: "Mapping[int, Tensor] | None" = None
+    ) -> Outcome:
         """What gives the ensemble's probabilities (B, classes) and agreement (B,) for a batch.
 
-        A GPU only begins to compute here. Nothing waits for it, which would keep it waiting for us.
+        ``known`` are logits (B, classes) that are there already, by the member's place. A GPU only
+        begins to compute here. Nothing waits for it, which would keep it waiting for us.
         """
         import torch
 
         with torch.inference_mode():
             there = {framing: self._transfers.up(array) for framing, array in crops.items()}
+            known = known or {}
             logits = [
-                member(there[framing_of(checkpoint)])
-                for member, checkpoint in zip(self._members, self._work.checkpoints, strict=True)
+                known[at] if at in known else member(there[framing_of(checkpoint)])
+                for at, (member, checkpoint) in enumerate(
+                    zip(self._members, self._work.checkpoints, strict=True)
+                )
             ]
             finite = torch.stack([each.isfinite().all() for each in logits])
             by_logits = self._work.ensemble.vote == "logits"
@@ -178,7 +192,7 @@ class EnsemblePredictor:
         def outcome() -> tuple[Float32, Float32]:
             probabilities, agreement, checked = fetch()
             for checkpoint, sound in zip(self._work.checkpoints, checked, strict=True):
-                _require_sound(sound, checkpoint)
+                require_sound(sound, checkpoint)
             return probabilities, agreement
 
         return outcome
@@ -216,10 +230,11 @@ def framing_of(checkpoint: Checkpoint) -> Framing:
 
 def require_finite_outputs(logits: "Tensor", checkpoint: Checkpoint) -> None:
     """Raise InputError, which names the member, where an output is no number: it has no label."""
-    _require_sound(logits.isfinite().all(), checkpoint)
+    require_sound(logits.isfinite().all(), checkpoint)
 
 
-def _require_sound(sound: Any, checkpoint: Checkpoint) -> None:
+def require_sound(sound: Any, checkpoint: Checkpoint) -> None:
+    """The same, where it's known whether all are finite."""
     if not bool(sound):
         raise InputError(
             f"{checkpoint.member} ({checkpoint.path}): its outputs aren't finite, so they say "
@@ -236,7 +251,7 @@ def _one_behind(launched: Iterable[T]) -> Iterator[T]:
     yield from waiting
 
 
-def _on_grid(crops: UInt8, slots: _Indices, size: int) -> UInt8:
+def on_grid(crops: UInt8, slots: Indices, size: int) -> UInt8:
     """A batch of ``size`` crops, blank but at the slots that the images take."""
     batch = np.zeros((size, *crops.shape[1:]), np.uint8)
     batch[slots] = crops

@@ -211,12 +211,19 @@ def decode_crops(
 
 
 def decode_photos(
-    piece: Shard, root: Path, max_bytes: int, *, reading: TiffReading = DEFAULT
+    piece: Shard,
+    root: Path,
+    max_bytes: int,
+    *,
+    together: int = 1,
+    reading: TiffReading = DEFAULT,
 ) -> Decoded:
     """Decode a piece's images for segmenters: an array (H, W, 3) for each.
 
-    Ends before the image whose pixels would make more than ``max_bytes``, as its header says;
-    the first image that can be decoded is, however large.
+    Ends before the image whose pixels would make more than ``max_bytes``, as its header says, and
+    where it can at a multiple of ``together`` in the plan: so that which of these images are in one
+    piece doesn't depend on where a shard begins. The first image that can be decoded is, however
+    large.
     """
     photos: list[UInt8] = []
     positions: list[int] = []
@@ -228,14 +235,18 @@ def decode_photos(
                 picture = open_image(root / planned.image_id, planned, reading)
                 width, height = picture.size
                 if photos and held + width * height * 3 > max_bytes:
-                    piece = piece.piece(piece.first, position)
+                    cut = position // together * together
+                    piece = piece.piece(piece.first, cut if cut > piece.first else position)
                     break
                 photos.append(np.asarray(picture.rgb()))
             held += photos[-1].nbytes
             positions.append(position)
         except Reject as fault:
             rejections.append(_rejection(root, planned, fault))
-    return _decoded(piece, positions, tuple(photos), rejections)
+    kept = sum(position < piece.stop for position in positions)
+    left = {planned.image_id for planned in piece.images}
+    rejections = [each for each in rejections if each.image_id in left]
+    return _decoded(piece, positions[:kept], tuple(photos[:kept]), rejections)
 
 
 def sample_of(*shapes: tuple[int, ...]) -> Decoded:

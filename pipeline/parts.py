@@ -90,6 +90,7 @@ def commit_part(job: Path, shard: Shard, pieces: Sequence[Written], seconds: flo
         rejected=len(rejections),
         digest=hashlib.sha256(b"".join(contents)).hexdigest(),
         seconds=round(seconds, 3),
+        early=sum(piece.early for piece in pieces),
     )
 
 

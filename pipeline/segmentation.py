@@ -2,8 +2,9 @@
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,10 @@ class SegmentWork:
 
     def decode(self, piece: Shard) -> Decoded:
         """Decode the piece's images, or those at its beginning that memory has room for."""
-        return decode_photos(piece, self.root, PIECE_BYTES, reading=self.spec.tiff)
+        together = self.profile.batch_size
+        return decode_photos(
+            piece, self.root, PIECE_BYTES, together=together, reading=self.spec.tiff
+        )
 
     def sample(self) -> Decoded:
         """A pattern, of a size that needs padding."""
@@ -96,8 +100,10 @@ class SegmentWork:
 class MaskPredictor:
     """The segmenter, loaded. An image has forward passes of its own: one, or one a tile and view.
 
-    So its mask depends on no other image. Raises InputError for a bad checkpoint,
-    EnvironmentFault where this machine cannot meet the job's numerics profile.
+    So its mask depends on no other image. With a batch size above 1 in the profile (on a GPU) those
+    of the plan's images [kB, (k+1)B) that are in a piece, where they are of one size and small, go
+    through the network together, each at its place, blanks elsewhere. Raises InputError for a bad
+    checkpoint, EnvironmentFault where this machine cannot meet the job's numerics profile.
     """
 
     def __init__(self, work: SegmentWork) -> None:
@@ -118,12 +124,38 @@ class MaskPredictor:
 
         views = TTA_VIEWS if self._work.spec.tta else ONE_VIEW
         with torch.inference_mode(), memory_faults("give fewer --actors, or --device cpu"):
-            masks = tuple(
-                mask_of(self._ready, image, self._work.checkpoint, views)
-                for image in decoded.arrays
-            )
+            masks = tuple(chain(*(self._masks(*group, views) for group in self._groups(decoded))))
         photos = decoded.arrays if self._work.overlay is not None else ()
         return Predicted(decoded.piece, decoded.image_ids, (*masks, *photos), decoded.rejections)
+
+    def _groups(self, decoded: Decoded) -> Iterator[tuple[list[UInt8], list[int]]]:
+        """The images of each batch that are in the piece, and their places in it."""
+        batch = self._work.profile.batch_size
+        pairs = zip(decoded.positions, decoded.arrays, strict=True)
+        for _, group in groupby(pairs, lambda pair: pair[0] // batch):
+            members = list(group)
+            yield [image for _, image in members], [at % batch for at, _ in members]
+
+    def _masks(self, images: list[UInt8], slots: list[int], views: Sequence[View]) -> list[UInt8]:
+        """The masks of a group's images: in a batch where all are alike, else one by one."""
+        from .tiles import fits_batch, segment_images
+
+        checkpoint, batch = self._work.checkpoint, self._work.profile.batch_size
+        height, width = images[0].shape[:2]
+        alike = all(image.shape == images[0].shape for image in images)
+        preprocessing = checkpoint.preprocessing
+        together = batch > 1 and checkpoint.architecture in SEGMENTERS and alike
+        if not together or not fits_batch((height, width), preprocessing, views, batch):
+            return [mask_of(self._ready, image, checkpoint, views) for image in images]
+        return segment_images(
+            _checked(self._ready, checkpoint),
+            images,
+            preprocessing,
+            self._ready.device,
+            views=views,
+            slots=slots,
+            batch=batch,
+        )
 
 
 def mask_of(
@@ -134,14 +166,19 @@ def mask_of(
     from .tiles import segment_image
 
     segment = segment_image if checkpoint.architecture in SEGMENTERS else segment_blended
-    preprocessing = checkpoint.preprocessing
+    network = _checked(ready, checkpoint)
+    return segment(network, image, checkpoint.preprocessing, ready.device, views=views)
+
+
+def _checked(ready: "Predict", checkpoint: Checkpoint) -> "Callable[[torch.Tensor], torch.Tensor]":
+    """The network, whose outputs have to be finite."""
 
     def logits(inputs: "torch.Tensor") -> "torch.Tensor":
         found = ready.logits(inputs)
         require_finite_outputs(found, checkpoint)
         return found
 
-    return segment(logits, image, preprocessing, ready.device, views=views)
+    return logits
 
 
 def encode_mask(

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..core.preprocessing import Preprocessing, normalise
+from ..core.preprocessing import Preprocessing, Sides, normalise
 from ..core.records import Float32, UInt8
 from .views import ONE_VIEW, View
 
@@ -71,29 +71,77 @@ def segment_image(
     Of several ``views``, the largest first, with as many scaled copies, the mean of their
     probabilities decides.
     """
-    height, width = image.shape[:2]
+    (mask,) = segment_images(
+        network, [image], preprocessing, device, views=views, tile=tile, halo=halo
+    )
+    return mask
+
+
+def segment_images(
+    network: _Network,
+    images: Sequence[UInt8],
+    preprocessing: Preprocessing,
+    device: torch.device | str = "cpu",
+    *,
+    views: Sequence[View] = ONE_VIEW,
+    tile: int = TILE,
+    halo: int = HALO,
+    slots: Sequence[int] = (0,),
+    batch: int = 1,
+) -> list[UInt8]:
+    """Classes of images of one size, as `segment_image` has them, in the same forward passes.
+
+    Each pass is of ``batch`` inputs: those of the images at their ``slots``, blanks elsewhere, so
+    that an image's result depends on no other.
+    """
+    height, width = images[0].shape[:2]
     largest, smallest = (end(view.fifths for view in views) for end in (max, min))
     grid = STRIDE * largest // math.gcd(*(view.fifths for view in views))
     halo = -(-halo * largest // smallest)
-    copies = {n: _scaled(image, preprocessing.scale * n / 5) for n in {v.fifths for v in views}}
-    scaled = copies[largest]
+    copies = {
+        n: [_scaled(image, preprocessing.scale * n / 5) for image in images]
+        for n in {v.fifths for v in views}
+    }
+    scaled = copies[largest][0]
     padded = [-(-length // grid) * grid for length in scaled.shape[:2]]
     longest = max(padded) if padded[0] * padded[1] <= tile * tile else tile
     rows, columns = Axis(height, scaled.shape[0]), Axis(width, scaled.shape[1])
-    classes = np.empty((height, width), np.uint8)
+    classes = [np.empty((height, width), np.uint8) for _ in images]
     with torch.inference_mode():
         for down in spans(padded[0], longest, halo, grid):
             for across in spans(padded[1], longest, halo, grid):
                 scores = []
                 for view in views:
                     share = Fraction(view.fifths, largest)
-                    window = _window(copies[view.fifths], down.times(share), across.times(share))
-                    pixels = torch.from_numpy(window).to(device).permute(2, 0, 1).unsqueeze(0)
+                    place = down.times(share), across.times(share)
+                    windows = [_window(copy, *place) for copy in copies[view.fifths]]
+                    inputs = _at_slots(windows, slots, batch)
+                    pixels = torch.from_numpy(inputs).to(device).permute(0, 3, 1, 2)
                     logits = seen(network, normalise(pixels, preprocessing), view)
                     scores.append(evened(logits, preprocessing.cell))
                 block = rows.of_core(down), columns.of_core(across)
-                classes[block[0].outputs, block[1].outputs] = decide(_mean(scores), *block)
+                means = _mean(scores)
+                for mask, slot in zip(classes, slots, strict=True):
+                    mask[block[0].outputs, block[1].outputs] = decide(means[slot], *block)
     return classes
+
+
+def fits_batch(
+    sides: Sides, preprocessing: Preprocessing, views: Sequence[View], batch: int
+) -> bool:
+    """Whether so many images of a size are at most the pixels of one tile: no more memory."""
+    scale = preprocessing.scale * max(view.fifths for view in views) / 5
+    rows, columns = (-(-round(side * scale) // STRIDE) * STRIDE for side in sides)
+    return batch * rows * columns <= TILE * TILE
+
+
+def _at_slots(windows: Sequence[UInt8], slots: Sequence[int], batch: int) -> UInt8:
+    """Windows (h, w, 3) as (batch, h, w, 3), blank where there is none."""
+    if batch == 1:
+        return windows[0][None]
+    inputs = np.zeros((batch, *windows[0].shape), np.uint8)
+    inputs[list(slots)] = windows
+    return inputs
 
 
 def seen(network: _Network, inputs: Tensor, view: View) -> Tensor:
@@ -115,17 +163,17 @@ def evened(logits: Tensor, cell: int) -> Tensor:
 
 
 def _mean(logits: Sequence[Tensor]) -> Tensor:
-    """Of one view its logits; of several the mean of their probabilities, (h, w, classes).
+    """Of one view its logits; of several the mean of their probabilities, (N, h, w, classes).
 
     float32, at the first one's size, which is the largest.
     """
     if len(logits) == 1:
-        return logits[0][0].float().permute(1, 2, 0)
+        return logits[0].float().permute(0, 2, 3, 1)
     size = logits[0].shape[2:]
     total = torch.zeros_like(logits[0], dtype=torch.float32)
     for each in logits:
         total += F.interpolate(each.float().softmax(1), size, mode="bilinear")
-    return (total / len(logits))[0].permute(1, 2, 0)
+    return (total / len(logits)).permute(0, 2, 3, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,10 @@ def test_what_cannot_be_loaded_is_said(
     [
         ({"colums": "name"}, "no option 'colums': did you mean columns"),
         ({"as_json": True}, "no option 'as_json'"),
-        ({"columns": "nam"}, "columns: expected among confidence, agreement, name, found 'nam'"),
+        (
+            {"columns": "nam"},
+            "columns: expected among confidence, agreement, voters, name, found 'nam'",
+        ),
         ({"device": "gpu"}, "device: 'gpu' is not one of 'auto', 'cpu', 'cuda'"),
         ({"top_k": 0}, "top_k: 0 is not in the range"),
         ({"max_rejected": "some"}, "max_rejected: expected a number or a percentage"),

@@ -47,3 +47,27 @@ def test_a_job_with_an_imitated_gpu_decodes_and_writes_as_a_real_one(
     assert [images for _, images in times.commits] == [8, 4]
     assert (summary.scored, verify(summary.job)) == (12, [])
     assert times.steady() > 0
+
+
+@pytest.mark.timeout(240)
+def test_real_models_are_measured_alone_and_in_the_flow(
+    bench: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import alone
+    import inputs
+
+    monkeypatch.setattr(alone, "SECONDS", 0.0)
+    monkeypatch.setattr(alone, "decode_alone", lambda work, pieces: alone.decoded(pieces[0], work))
+    photos = inputs.crops(tmp_path, inputs.EXAMPLES / "photos", 5, 40, ".png")
+    spec = ClassifySpec(
+        source=str(photos),
+        output=tmp_path / "out.csv",
+        weights=weights,
+        members=("vgg16",),
+        batch_size=2,
+        engine="inline",
+        device="cpu",
+    )
+    found = alone.measure(alone.ClassifyJob.open(spec))
+    assert found["decode"] == 4
+    assert min(found["model"], found["flow"], found["whole"]) > 0

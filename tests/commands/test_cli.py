@@ -237,7 +237,10 @@ def test_workers_find_the_weights_whatever_folder_they_run_in(
         (["classify", "in", "o.csv", "--device", "cuda"], "no GPU"),
         (["classify", "in", "o.csv", "--precision", "fp16"], "needs a GPU"),
         (["classify", "in", "o.csv", "--actors", "2"], "--engine ray"),
-        (["classify", "in", "o.csv", "--columns", "luck"], "among confidence, agreement, name"),
+        (
+            ["classify", "in", "o.csv", "--columns", "luck"],
+            "among confidence, agreement, voters, name",
+        ),
         (["classify", "in", "o.csv", "--max-rejected", "few"], "0.5%"),
         (["classify", "in", "o.csv", "--weights", "in"], "no checkpoint"),
         (["classify", "in", "o.csv", "--weights", "bad"], "vgg16.safetensors"),

@@ -71,3 +71,7 @@ def test_a_gpus_batch_is_the_larger_the_smaller_its_images(
 def test_a_gpus_batch_leaves_room_for_the_weights() -> None:
     assert numerics.gpu_batch_size(224 * 224, 10**9, 20 * 10**9) == 128
     assert numerics.gpu_batch_size(40 * 40, 10**9, 10**9) == 1
+
+
+def test_a_gpus_tiles_are_as_many_as_half_its_memory_holds() -> None:
+    assert [numerics.gpu_tiles(gib << 30) for gib in (80, 8, 4, 1)] == [16, 16, 8, 2]

@@ -258,6 +258,30 @@ def test_classify_prints_tables(tmp_path, out, truth):
     assert "error" not in result.stdout  # no calibration without confidence
 
 
+def test_what_a_cascade_would_cost(tmp_path, out, truth):
+    first = tmp_path / "first.csv"
+    names = [line.split(",")[0] for line in out.read_text().splitlines()[1:]]
+    right = [line.split(",")[:2] for line in truth.read_text().splitlines()[1:]]
+    labels = dict(right)
+    rows = zip(names, (0.97, 0.85, 0.75, 0.4), strict=True)
+    first.write_text(
+        "image_id,label,confidence\n" + "".join(f"{n},{labels[n]},{c}\n" for n, c in rows)
+    )
+    result = run("classify", out, truth, "--cascade", first, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    early = {each["least"]: each["early"] for each in report["cascade"]}
+    assert (early[0.5], early[0.8], early[0.95], early[0.99]) == (0.75, 0.5, 0.25, 0)
+    accuracy = {each["least"]: each["accuracy"] for each in report["cascade"]}
+    assert accuracy[0.99] == report["accuracy"] == 0.5
+    assert accuracy[0.5] > 0.5  # the first is always right here
+    shown = run("classify", out, truth, "--cascade", first).stdout
+    assert "decided alone" in shown
+    assert "75.0 %" in shown
+    first.write_text("image_id,label\n")
+    assert "no confidences" in str(run("classify", out, truth, "--cascade", first).exception)
+
+
 def test_classify_prints_json_and_writes_figures(tmp_path, out, truth):
     out.write_text(
         "image_id,label,confidence\na.png,0,0.9\nb.png,1,0.2\nc.png,1,0.5\nd.png,3,0.4\n"

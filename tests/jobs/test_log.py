@@ -24,7 +24,7 @@ def events_of(images: Path) -> list[dict[str, Any]]:
 
 
 def kinds(events: list[dict[str, Any]]) -> list[str]:
-    return [event["event"] for event in events if event["event"] != "shard"]
+    return [event["event"] for event in events if event["event"] not in ("shard", "start")]
 
 
 def test_a_log_reports_retries_interrupts_and_resumes(images: Path) -> None:

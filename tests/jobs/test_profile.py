@@ -57,6 +57,19 @@ def test_a_smaller_batch_is_the_same_job_until_something_is_committed(images: Pa
         run(replace(asked, batch_size=4))
 
 
+def test_so_is_a_cascades_smaller_unit(images: Path) -> None:
+    def full(_: Decoded) -> None:
+        raise DeviceFull("the GPU's memory ran out: give a smaller --batch-size")
+
+    asked = spec_of(images, batch_size=4, cascade=0.5, cascade_first="vgg16")
+    with pytest.raises(DeviceFull):
+        run(asked, full)
+    assert _recorded(images)["decides"]["profile"]["unit"] == 32
+    run(replace(asked, batch_size=2))
+    record = _recorded(images)
+    assert (record["decides"]["profile"]["unit"], record["shard_size"]) == (16, 16)
+
+
 def _recorded(images: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((images.parent / "out.csv.job" / "job.json").read_text())
     return found

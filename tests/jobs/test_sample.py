@@ -78,7 +78,7 @@ def test_the_seed_draws(images: Path) -> None:
     plans = sampling.read_plans(job, folder.read())
 
     def drawn(seed: int) -> list[str]:
-        return [each.image.image_id for each in sampling._draw(folder, plans, 5, seed)]
+        return [each.row[0] for each in sampling._draw(folder, plans, 5, seed)]
 
     assert drawn(1) == drawn(1) != drawn(2)
     assert len(set(drawn(1))) == 5

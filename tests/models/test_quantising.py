@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from rich.console import Console
 
 from hw1.commands.models import models
 from hw1.core.errors import InputError, Refused
-from hw1.core.spec import ClassifySpec
+from hw1.core.spec import ClassifySpec, SegmentSpec
 from hw1.jobs.classify import ClassifyJob
 from hw1.jobs.progress import Progress
 from hw1.jobs.run import run_job
+from hw1.jobs.segment import SegmentJob
 from hw1.models.checkpoints import load, read_checkpoint
 
 
@@ -77,3 +79,28 @@ def test_int8_made_ahead_is_int8_made_by_the_job(tmp_path: Path, photos: Path) -
         Image.new("RGB", (40, 48), (9, 9, int(path.stem))).save(path)
     with pytest.raises(Refused, match="can't be made again"):
         run(photos, **asked)
+
+
+@pytest.mark.timeout(300)
+def test_the_truth_says_what_int8_costs(tmp_path: Path, photos: Path) -> None:
+    pytest.importorskip("nncf")
+
+    def costs(model: Path, truth: Path) -> str:
+        words = ["quantise", str(model), "--images", str(photos), "--truth", str(truth)]
+        result = CliRunner().invoke(models, words, catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.stderr.splitlines()[-1]
+
+    labels = run(photos, model=save_onnx(tmp_path / "net.onnx"), columns=())
+    (tmp_path / "truth.csv").write_bytes(labels)
+    found = costs(tmp_path / "net.onnx", tmp_path / "truth.csv")
+    score = re.fullmatch(r"accuracy 1\.0000, in int8 (\d\.\d{4}): ([+-]\d+\.\d{2}) points", found)
+    assert score, found
+    assert float(score[2]) == pytest.approx(100 * (float(score[1]) - 1))
+    shape = ("n", 3, "h", "w")
+    masks = save_onnx(tmp_path / "masks.onnx", shape=shape, classes=7, segments=True)
+    job = SegmentJob.open(
+        SegmentSpec(source=str(photos), output=tmp_path / "m", model=str(masks), engine="inline")
+    )
+    run_job(job, Progress(Console(stderr=True), quiet=True))
+    assert costs(masks, tmp_path / "m").startswith("mIoU 1.0000, in int8 0.")

@@ -1,0 +1,191 @@
+"""What a start needn't do twice: digests of checkpoints, and old ones converted. Safe to delete.
+
+The folder is ``HW1_CACHE_DIR`` (empty: none), else ``hw1`` in the user's cache folder, as XDG has
+it.
+
+- ``digests/``: the SHA-256 of a file, kept by its path, size, times of change, inode and device.
+  The times are the file system's to the ns, and ctime can't be set by hand: a file that was written
+  since is hashed again.
+- ``converted/DIGEST.safetensors``: the tensors of a file in one of torch's formats, which takes
+  long to unpickle, under that file's digest. So a changed file has another copy. A copy's own
+  digest is checked when it is read.
+
+Several processes may use it at once: files appear whole, under their names. Where it can't be read
+or written, there is no cache, and nothing fails.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from ..core.errors import EnvironmentFault, InputError
+from . import files
+from .metadata import tensors_digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .checkpoints import Checkpoint
+
+VARIABLE: Final = "HW1_CACHE_DIR"
+
+MOST_BYTES: Final = 5 * 2**30
+"""Of all converted copies: those that were used last stay. The reference's eight take 2.3 GiB."""
+
+LEAST_BYTES: Final = 2**20
+"""A smaller file is hashed and read in no time."""
+
+_SETTLED: Final = 2 * 10**9
+"""ns: a file that changed so lately may change again within its time stamp's grain."""
+
+_LEFT_BEHIND: Final = 24 * 3600
+"""Seconds after which a temporary file is a killed process's."""
+
+
+def folder() -> Path | None:
+    """Where the cache is; None for nowhere."""
+    named = os.environ.get(VARIABLE)
+    if named is not None:
+        return Path(named).absolute() if named else None
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:  # XDG: a relative path is no path
+        return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "hw1"
+    except RuntimeError:  # a user without a home
+        return None
+
+
+def digest_of(path: Path) -> str:
+    """A file's SHA-256, read from it or known. Raises as ``files.file_digest`` does."""
+    before = _identity(path)
+    place = folder()
+    if place is None or before is None or before["size"] < LEAST_BYTES:
+        return files.file_digest(path)
+    entry = place / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    with suppress(OSError, ValueError, AttributeError):
+        known = json.loads(entry.read_text())
+        digest = known.pop("sha256")
+        if known == before and isinstance(digest, str) and len(digest) == 64:
+            return digest
+    digest = files.file_digest(path)
+    if _identity(path) == before and time.time_ns() - before["ctime_ns"] > _SETTLED:
+        with suppress(OSError):
+            _write(entry, json.dumps({**before, "sha256": digest}).encode())
+    return digest
+
+
+def _identity(path: Path) -> "dict[str, int] | None":
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return {
+        "size": found.st_size,
+        "mtime_ns": found.st_mtime_ns,
+        "ctime_ns": found.st_ctime_ns,
+        "inode": found.st_ino,
+        "device": found.st_dev,
+    }
+
+
+def has_converted(digest: str) -> bool:
+    """Whether there is a converted copy of the file with this digest."""
+    path = _copy(digest)
+    return path is not None and path.is_file()
+
+
+def read_converted(digest: str) -> "dict[str, Tensor] | None":
+    """The tensors of the file with this digest, where a converted copy is there, whole."""
+    path = _copy(digest)
+    if path is None or not path.is_file():
+        return None
+    try:
+        state, metadata = files.parse(path.read_bytes(), path)
+        if metadata.get("source") == digest and metadata.get("digest") == tensors_digest(state):
+            with suppress(OSError):
+                os.utime(path)  # used last
+            return state
+    except (OSError, InputError):
+        pass
+    with suppress(OSError):
+        path.unlink()
+    return None
+
+
+def keep_converted(digest: str, state: "Mapping[str, Tensor]") -> None:
+    """Keep a file's tensors, if there is room."""
+    path = _copy(digest)
+    size = sum(tensor.nbytes for tensor in state.values())
+    if path is None or not LEAST_BYTES <= size <= MOST_BYTES:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(path.parent).free < 2 * size:
+            return
+        about = {"source": digest, "digest": tensors_digest(state)}
+        _write(path, files.content_of(state, about))
+        _make_room(path.parent)
+    except (OSError, EnvironmentFault, ValueError, RuntimeError, TypeError):
+        pass  # a full disk, another's folder, a dtype that safetensors lacks
+
+
+def _copy(digest: str) -> Path | None:
+    place = folder()
+    return None if place is None else place / "converted" / f"{digest}.safetensors"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all. Not fsynced: what a power cut tears is found out, and made again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _make_room(copies: Path) -> None:
+    """Remove the copies that were used longest ago, and what killed processes left."""
+    for path in copies.glob(".*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LEFT_BEHIND:
+                path.unlink()
+    found = []
+    for path in copies.glob("*.safetensors"):
+        with suppress(OSError):
+            status = path.stat()
+            found.append((status.st_mtime_ns, status.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= MOST_BYTES:
+            return
+        with suppress(OSError):
+            path.unlink()
+        total -= size
+
+
+class Copies:
+    """Which of some checkpoints' copies are made while a job runs: to say so, once."""
+
+    def __init__(self, checkpoints: "Sequence[Checkpoint]") -> None:
+        old = (each for each in checkpoints if each.is_old and each.bytes >= LEAST_BYTES)
+        self._lacking = [each for each in old if not has_converted(each.digest)]
+
+    def written(self) -> str:
+        """What has been written since the beginning; "" for nothing, and the next time."""
+        made = [each for each in self._lacking if has_converted(each.digest)]
+        self._lacking = []
+        if not made:
+            return ""
+        names = ", ".join(each.path.name for each in made)
+        return (
+            f"converted copies of {names} lie in {folder()} now, for faster starts: delete them "
+            "at will"
+        )

@@ -1,0 +1,106 @@
+"""Cascades and int8 give equal bytes inline, through Ray, and when worker and job are killed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from networks import random_network
+from PIL import Image
+from rich.console import Console
+
+from hw1.core.classes import Classes
+from hw1.core.preprocessing import Preprocessing
+from hw1.core.spec import ClassifySpec
+from hw1.jobs.classify import ClassifyJob
+from hw1.jobs.progress import Meter, Progress
+from hw1.jobs.run import run_job
+from hw1.models.checkpoints import save
+
+WORD, FIVE = "timm:test_efficientnet", Classes(("a", "b", "c", "d", "e"))
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400), pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> ClassifySpec:
+    """A job of 70 images and two networks."""
+    folder = tmp_path_factory.mktemp("job")
+    (folder / "in").mkdir()
+    random = np.random.default_rng(0)
+    for index in range(70):
+        pixels = random.integers(0, 256, (24, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "in" / f"{index:02}.png")
+    for size in (24, 32):
+        network = random_network(WORD, len(FIVE))
+        with torch.inference_mode():
+            network.classifier.weight /= network(torch.rand(9, 3, 32, 32)).std()
+        seen = Preprocessing(size=size)
+        save(network, folder / f"{size}.safetensors", WORD, seen, {}, classes=FIVE)
+    return ClassifySpec(
+        source=str(folder / "in"),
+        output=folder / "expected.csv",
+        weights=folder,
+        device="cpu",
+        threads=1,
+        batch_size=2,
+        shard_size=16,
+        columns=("confidence", "agreement"),
+        engine="inline",
+    )
+
+
+@pytest.fixture(scope="module")
+def _ray() -> Iterator[None]:
+    """One Ray for all jobs."""
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+class Kills(Progress):
+    """Kills the worker that holds the models at the first commit, the job at the second."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(stderr=True), quiet=True)
+        self.commits = 0
+
+    @contextmanager
+    def meter(self, planned: int, done: int) -> Iterator[Meter]:
+        yield self
+
+    def advance(self, images: int, rejected: int) -> None:
+        self.commits += 1
+        if self.commits == 2:
+            raise KeyboardInterrupt
+        for process in psutil.Process().children(recursive=True):
+            if "_Process" in " ".join(process.cmdline()):
+                process.kill()
+
+
+@pytest.mark.usefixtures("_ray")
+@pytest.mark.parametrize("kind", ["cascade", "int8"])
+def test_bytes_are_equal(spec: ClassifySpec, kind: str) -> None:
+    if kind == "int8":
+        pytest.importorskip("nncf")
+        spec = replace(spec, precision="int8")
+    else:
+        spec = replace(spec, precision="fp32", cascade=0.5)
+    folder = spec.output.parent
+    quiet = Progress(Console(stderr=True), quiet=True)
+    expected = run_job(
+        ClassifyJob.open(replace(spec, output=folder / f"{kind}.csv", shard_size=48)), quiet
+    )
+    on_ray = replace(spec, engine="ray", output=folder / f"{kind}-ray.csv")
+    with pytest.raises(KeyboardInterrupt):
+        run_job(ClassifyJob.open(on_ray), Kills())
+    found = run_job(ClassifyJob.open(on_ray), quiet)
+    assert 0 < found.resumed < found.planned
+    assert found.early == expected.early
+    assert on_ray.output.read_bytes() == (folder / f"{kind}.csv").read_bytes()

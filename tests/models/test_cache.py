@@ -1,0 +1,184 @@
+"""The cache of digests and converted checkpoints: never another file's, never in the way."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hw1.models import cache, files
+from hw1.models.checkpoints import load_state, read_checkpoint
+from hw1.models.registry import CLASSIFIERS
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HW1_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "LEAST_BYTES", 1)
+    monkeypatch.setattr(cache, "_SETTLED", -1)
+    return tmp_path / "cache"
+
+
+def state_of(seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {"a.weight": torch.rand(3, 4, generator=generator), "b": torch.arange(5)}
+
+
+def same(found: dict[str, Tensor] | None, expected: dict[str, Tensor]) -> bool:
+    return (
+        found is not None
+        and found.keys() == expected.keys()
+        and all(torch.equal(found[name], each) for name, each in expected.items())
+    )
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are hashed from now on."""
+    hashed: list[Path] = []
+    whole = files.file_digest
+
+    def digest(path: Path) -> str:
+        hashed.append(path)
+        return whole(path)
+
+    monkeypatch.setattr(files, "file_digest", digest)
+    return hashed
+
+
+def test_a_file_is_hashed_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"one")
+    hashed = counted(monkeypatch)
+    first = cache.digest_of(path)
+    assert cache.digest_of(path) == first
+    assert len(hashed) == 1
+    status = path.stat()
+    path.write_bytes(b"two")  # as long, and with the same time as before
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    second = cache.digest_of(path)
+    assert (second != first, len(hashed)) == (True, 2)
+    other = tmp_path / "b.pth"
+    other.write_bytes(b"one")
+    other.replace(path)
+    assert cache.digest_of(path) == first
+
+
+def test_a_file_that_has_just_changed_is_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_SETTLED", 3600 * 10**9)
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"one")
+    hashed = counted(monkeypatch)
+    assert cache.digest_of(path) == cache.digest_of(path)
+    assert len(hashed) == 2
+
+
+class Tiny(nn.Module):
+    """A vgg16 that costs nothing, in the registry's place of the real one."""
+
+    def __init__(self, classes: int = 50) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, classes)
+
+
+def test_an_old_file_is_unpickled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
+    path = tmp_path / "vgg16-best.pth"
+    torch.save({"state_dict": Tiny().state_dict()}, path)
+    checkpoint = read_checkpoint(path)
+    first = load_state(checkpoint)
+    assert cache.has_converted(checkpoint.digest)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_parse_torch", None)  # never again
+        assert same(load_state(read_checkpoint(path)), first)
+    other = Tiny().state_dict()  # other weights: another digest, another copy
+    torch.save(other, path)
+    assert same(load_state(read_checkpoint(path)), other)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "another's"])
+def test_a_damaged_copy_is_taken_away(place: Path, damage: str) -> None:
+    cache.keep_converted("d" * 64, state_of())
+    assert same(cache.read_converted("d" * 64), state_of())
+    copy = place / "converted" / f"{'d' * 64}.safetensors"
+    content = copy.read_bytes()
+    if damage == "another's":
+        cache.keep_converted("e" * 64, state_of(1))
+        copy.write_bytes((copy.with_name(f"{'e' * 64}.safetensors")).read_bytes())
+    else:
+        flipped = content[:-1] + bytes([content[-1] ^ 1])
+        copy.write_bytes(content[:-9] if damage == "cut" else flipped)
+    assert cache.read_converted("d" * 64) is None
+    assert not copy.exists()
+
+
+def test_the_copies_that_were_used_last_stay(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.keep_converted("a", state_of())
+    size = (place / "converted" / "a.safetensors").stat().st_size
+    monkeypatch.setattr(cache, "MOST_BYTES", 2 * size + size // 2)
+    cache.keep_converted("b", state_of())
+    for age, name in enumerate("ba"):
+        os.utime(place / "converted" / f"{name}.safetensors", (1e9 + age, 1e9 + age))
+    cache.keep_converted("c", state_of())
+    assert [cache.has_converted(name) for name in "abc"] == [True, False, True]
+    assert not list((place / "converted").glob(".*"))
+
+
+def test_many_processes_at_once_leave_a_whole_copy(place: Path) -> None:
+    def once(_: int) -> bool:
+        cache.keep_converted("d", state_of())
+        return same(cache.read_converted("d"), state_of())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(once, range(40)))
+    assert [path.name for path in (place / "converted").iterdir()] == ["d.safetensors"]
+
+
+@pytest.mark.parametrize("kind", ["file", "none", "full"])
+def test_without_a_cache_nothing_fails(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    if kind == "file":
+        place.write_text("no folder")
+    elif kind == "none":
+        monkeypatch.setenv("HW1_CACHE_DIR", "")
+    else:
+        monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: _Full())
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"one")
+    assert cache.digest_of(path) == files.file_digest(path)
+    cache.keep_converted("d", state_of())
+    assert not cache.has_converted("d")
+    assert cache.read_converted("d") is None
+
+
+class _Full:
+    free = 0
+
+
+def test_the_folder_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HW1_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / "hw1"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / ".cache" / "hw1"
+
+
+def test_what_was_written_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
+    path = tmp_path / "vgg16-best.pth"
+    torch.save(Tiny().state_dict(), path)
+    checkpoint = read_checkpoint(path)
+    copies = cache.Copies([checkpoint])
+    load_state(checkpoint)
+    assert "converted copies of vgg16-best.pth lie in" in copies.written()
+    assert copies.written() == ""
+    again = cache.Copies([checkpoint])
+    load_state(checkpoint)
+    assert again.written() == ""
