@@ -156,6 +156,11 @@ def numbered(count: int, task: TaskKind) -> Classes:
         return reference
     if count > MOST:
         raise InputError(f"classes: {count:,}, expected at most {MOST:,}")
+    if count < 2:
+        raise InputError(
+            f"classes: the last layer has {count} output, expected one for each of two classes or "
+            "more (for the x of a sigmoid these are 0 and x)"
+        )
     return Classes(tuple(map(str, range(count))))
 
 
