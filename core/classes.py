@@ -16,6 +16,7 @@ from typing import Any
 
 from .errors import InputError
 from .records import TaskKind
+from .text import decoded, delimiter_of
 
 RGB = tuple[int, int, int]
 
@@ -28,6 +29,8 @@ MOST_IN_MASKS = 255
 _NO_LABEL = ("unknown", "unlabelled", "unlabeled", "void")
 """What lists of masks' colours call the class of pixels that nobody labelled."""
 
+_FIELDS = ("names", "colours", "unlabelled")
+_LONG = {"red": "r", "green": "g", "blue": "b"}
 _SHOWN = 80  # characters of what makes no sense
 
 
@@ -194,11 +197,12 @@ def read_classes(path: Path) -> Classes:
     perhaps colours and unlabelled. Raises InputError.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        text = decoded(path.read_bytes())
         if path.suffix.lower() == ".csv":
-            return _from_table(list(csv.reader(io.StringIO(text))))
+            delimiter = delimiter_of(text.partition("\n")[0])
+            return _from_table(list(csv.reader(io.StringIO(text), delimiter=delimiter)))
         if path.suffix.lower() == ".toml":
-            return classes_from_json(json.dumps(tomllib.loads(text)), "classify")
+            return _from_toml(tomllib.loads(text))
         return Classes(tuple(line.strip() for line in text.splitlines() if line.strip()))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: expected a file of class names") from error
@@ -222,10 +226,17 @@ def colour_map(count: int) -> tuple[RGB, ...]:
     )
 
 
+def _from_toml(fields: Mapping[str, Any]) -> Classes:
+    if unknown := sorted(fields.keys() - set(_FIELDS)):
+        raise InputError(f"expected {', '.join(_FIELDS)}, found {unknown[0]!r}")
+    return classes_from_json(json.dumps(fields), "classify")
+
+
 def _from_table(rows: Sequence[Sequence[str]]) -> Classes:
     rows = [row for row in rows if row]
     header = [name.strip().lower() for name in rows[0]] if rows else []
-    if "name" not in header:
+    header = [_LONG.get(name, name) for name in header]
+    if "name" not in header or len({"r", "g", "b"} & set(header)) in (1, 2):
         raise InputError(f"expected columns name or name,r,g,b in the first line, found {header}")
     table = [dict(zip(header, row, strict=False)) for row in rows[1:]]
     for key in ("index", "id"):

@@ -13,15 +13,14 @@ from pathlib import Path, PurePosixPath
 from ..core.classes import REFERENCE_CLASSIFIER, Classes, read_classes, reference_classes
 from ..core.errors import InputError
 from ..core.records import TaskKind
-from ..core.text import shown, some
+from ..core.text import decoded, delimiter_of, shown, some
 from ..pipeline.formats import SUFFIXES
-from ..pipeline.rows import read_rows
+from ..pipeline.rows import ERRORS
 
 _CLASS_IN_NAME = re.compile(r"(\d+)_.+")
 _DIGITS = 1000  # of a label, with zeros before it; int refuses a few thousand
 _SHOWN = 40  # characters of what is no label
 _ROLE = re.compile(r"_(sat|mask)$")
-_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 def classes_of_result(job: Path, task: TaskKind, given: Path | None) -> Classes:
@@ -143,17 +142,18 @@ def parse_label(text: str, place: str, classes: Classes = REFERENCE_CLASSIFIER) 
 def read_table(path: Path) -> Iterator[list[str]]:
     """The rows of a CSV file; InputError where it can't be read.
 
-    Also of a spreadsheet's "Unicode text": UTF-16, with tabs.
+    Also one with semicolons or tabs, and of UTF-16, as spreadsheets write them; else names that
+    are not UTF-8 come back as the bytes they were.
     """
     try:
-        with path.open("rb") as file:
-            wide = _BYTE_ORDER_MARKS.get(file.read(2))
-        if wide:
-            text = path.read_text(wide)
-            delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-            yield from (row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row)
-            return
-        yield from read_rows(path, "utf-8-sig")  # spreadsheets put a byte order mark first
+        content = path.read_bytes()
+        try:
+            text = decoded(content)
+        except UnicodeError:
+            text = content.decode("utf-8-sig", ERRORS)
+        delimiter = delimiter_of(text.partition("\n")[0])
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        yield from (row for row in rows if row)
     except (OSError, csv.Error, UnicodeError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path}: can't be read as a CSV file: {said}") from error

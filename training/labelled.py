@@ -118,10 +118,11 @@ def _of_table(path: Path, classes: Classes | None) -> Labelled:
     if short := next((number for number, row in rows if len(row) < 2), None):
         raise InputError(f"{path}, row {short}: expected an image and its label")
     table = [(number, row[0], row[1].strip()) for number, row in rows]
-    if table and not (path.parent / table[0][1]).is_file():
+    if table and not _is_image(path.parent / table[0][1]):
         table = table[1:]  # the header
     if not table:
         raise InputError(f"{path}: no images in it: expected rows of an image and its label")
+    _check_labels(path, table)
     missing = [name for _, name, _ in table if not (path.parent / name).is_file()]
     if missing:
         raise InputError(
@@ -139,6 +140,25 @@ def _of_table(path: Path, classes: Classes | None) -> Labelled:
     ]
     paths = [path.parent / name for _, name, _ in table]
     return _labelled(path.parent, paths, labels, classes, path.name, [])
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a table's first field names an image, there or not, rather than its column."""
+    return path.is_file() or path.suffix.lower() in SUFFIXES
+
+
+def _check_labels(path: Path, table: Sequence[tuple[int, str, str]]) -> None:
+    """Raise InputError for a row without a label, and for an image with two."""
+    labels: dict[str, tuple[int, str]] = {}
+    for number, name, label in table:
+        if not label:
+            raise InputError(f"{path}, row {number}: expected the label of {name}, found nothing")
+        first, other = labels.setdefault(name, (number, label))
+        if other != label:
+            raise InputError(
+                f"{path}, row {number}: {name} is {label}, and in row {first} {other}: expected "
+                "one label for each image"
+            )
 
 
 def _labelled(

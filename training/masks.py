@@ -41,7 +41,13 @@ def find_tiles(folder: Path) -> tuple[list[Path], list[Path]]:
     if missing := [
         mask_name(path.name) for path, mask in zip(paths, masks, strict=True) if mask is None
     ]:
-        raise InputError(f"{folder}: {len(missing)} tiles have no mask: {listing(missing)}")
+        other = [
+            path.name
+            for path in _images(folder / "masks", "[!.]*")
+            if path.suffix.lower() != ".png"
+        ]
+        hint = f" (masks are PNG files, and {other[0]} is none)" if other else ""
+        raise InputError(f"{folder}: {len(missing)} tiles have no mask: {listing(missing)}{hint}")
     return paths, [mask for mask in masks if mask is not None]
 
 
