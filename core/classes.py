@@ -9,8 +9,10 @@ import csv
 import io
 import json
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,11 @@ class Classes:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
         return text.getvalue()
+
+    def index_of(self, name: str) -> int | None:
+        """The index of the class that has this name, in whichever Unicode form, or None."""
+        known = _indices(self.names)
+        return known.get(name, known.get(unicodedata.normalize("NFC", name)))
 
     def coloured(self) -> "Classes":
         """The same classes with colours: their own, or those of PASCAL VOC's colour map."""
@@ -210,6 +217,13 @@ def read_classes(path: Path) -> Classes:
         raise InputError(f"{path}: expected a text file of class names: {error}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _indices(names: tuple[str, ...]) -> dict[str, int]:
+    """Each name's index, and that of its composed form, where that is no other class's name."""
+    composed = {unicodedata.normalize("NFC", name): index for index, name in enumerate(names)}
+    return composed | {name: index for index, name in enumerate(names)}
 
 
 def colour_map(count: int) -> tuple[RGB, ...]:

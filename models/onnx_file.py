@@ -215,7 +215,7 @@ def _dimension(value: memoryview) -> int | None:
 
 def _ends_in_softmax(graph: memoryview, name: str) -> bool:
     """Whether an output comes from a softmax, through nodes that keep its values."""
-    made = {}
+    made: dict[str, tuple[str, str]] = {}
     for node in _each(graph, 1):
         first = next((str(bytes(value), "utf-8") for value in _each(node, 1)), "")
         made |= {str(bytes(value), "utf-8"): (_text(node, 4), first) for value in _each(node, 2)}

@@ -88,13 +88,13 @@ def _of_folders(
         if len(full) < 2:
             raise InputError(f"{source}: one class, {full[0]}: expected two folders or more")
         classes = Classes(tuple(full))
-    if foreign := [name for name in full if name not in classes.names]:
+    if foreign := [name for name in full if classes.index_of(name) is None]:
         raise InputError(
             f"{source}: {len(foreign)} folders are named as no class of the training images: "
             f"{listing(foreign)}"
         )
     paths = [path for name in full for path in folders[name]]
-    labels = [classes.names.index(name) for name in full for _ in folders[name]]
+    labels = [label for name in full for label in [classes.index_of(name)] * len(folders[name])]
     return _labelled(source, paths, labels, classes, "their folders", [*odd, *empty])
 
 
@@ -133,9 +133,10 @@ def _of_table(path: Path, classes: Classes | None) -> Labelled:
         classes = numbered(max(map(int, words)) + 1, "classify")
     elif classes is None:
         classes = Classes(tuple(sorted(set(words))))
-    named = set(words) <= set(classes.names)
+    numbers = {word: classes.index_of(word) for word in words}
+    named = None not in numbers.values()
     labels = [
-        classes.names.index(word) if named else parse_label(word, f"{path}, row {number}", classes)
+        numbers[word] if named else parse_label(word, f"{path}, row {number}", classes)
         for number, _, word in table
     ]
     paths = [path.parent / name for _, name, _ in table]
@@ -164,7 +165,7 @@ def _check_labels(path: Path, table: Sequence[tuple[int, str, str]]) -> None:
 def _labelled(
     root: Path,
     paths: Sequence[Path],
-    labels: Sequence[int],
+    labels: Sequence[int | None],
     classes: Classes,
     how: str,
     odd: Sequence[str],
@@ -173,4 +174,5 @@ def _labelled(
         path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
         for path in paths
     )
-    return Labelled(tuple(paths), names, tuple(labels), classes, how, tuple(odd))
+    known = tuple(label for label in labels if label is not None)
+    return Labelled(tuple(paths), names, known, classes, how, tuple(odd))

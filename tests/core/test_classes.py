@@ -126,6 +126,13 @@ def test_bad_files_are_named(name: str, text: str | None, message: str, tmp_path
     assert str(caught.value).startswith(str(tmp_path / name))
 
 
+def test_names_are_found_in_each_unicode_form() -> None:
+    one, other = "Füchse", "Fu\u0308chse"  # the same to a reader
+    assert [Classes(("a", n)).index_of(m) for n in (one, other) for m in (one, other)] == [1] * 4
+    both = Classes((one, other))
+    assert (both.index_of(one), both.index_of(other), both.index_of("fuchse")) == (0, 1, None)
+
+
 def test_in_what_classes_differ() -> None:
     some = Classes(("cat", "dog"))
     assert some.difference(Classes(("cat", "dog"))) is None
