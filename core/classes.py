@@ -9,13 +9,16 @@ import csv
 import io
 import json
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
 from .records import TaskKind
+from .text import decoded, delimiter_of
 
 RGB = tuple[int, int, int]
 
@@ -28,6 +31,8 @@ MOST_IN_MASKS = 255
 _NO_LABEL = ("unknown", "unlabelled", "unlabeled", "void")
 """What lists of masks' colours call the class of pixels that nobody labelled."""
 
+_FIELDS = ("names", "colours", "unlabelled")
+_LONG = {"red": "r", "green": "g", "blue": "b"}
 _SHOWN = 80  # characters of what makes no sense
 
 
@@ -74,6 +79,11 @@ class Classes:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
         return text.getvalue()
+
+    def index_of(self, name: str) -> int | None:
+        """The index of the class that has this name, in whichever Unicode form, or None."""
+        known = _indices(self.names)
+        return known.get(name, known.get(unicodedata.normalize("NFC", name)))
 
     def coloured(self) -> "Classes":
         """The same classes with colours: their own, or those of PASCAL VOC's colour map."""
@@ -156,6 +166,11 @@ def numbered(count: int, task: TaskKind) -> Classes:
         return reference
     if count > MOST:
         raise InputError(f"classes: {count:,}, expected at most {MOST:,}")
+    if count < 2:
+        raise InputError(
+            f"classes: the last layer has {count} output, expected one for each of two classes or "
+            "more (for the x of a sigmoid these are 0 and x)"
+        )
     return Classes(tuple(map(str, range(count))))
 
 
@@ -189,11 +204,12 @@ def read_classes(path: Path) -> Classes:
     perhaps colours and unlabelled. Raises InputError.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        text = decoded(path.read_bytes())
         if path.suffix.lower() == ".csv":
-            return _from_table(list(csv.reader(io.StringIO(text))))
+            delimiter = delimiter_of(text.partition("\n")[0])
+            return _from_table(list(csv.reader(io.StringIO(text), delimiter=delimiter)))
         if path.suffix.lower() == ".toml":
-            return classes_from_json(json.dumps(tomllib.loads(text)), "classify")
+            return _from_toml(tomllib.loads(text))
         return Classes(tuple(line.strip() for line in text.splitlines() if line.strip()))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: expected a file of class names") from error
@@ -201,6 +217,13 @@ def read_classes(path: Path) -> Classes:
         raise InputError(f"{path}: expected a text file of class names: {error}") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _indices(names: tuple[str, ...]) -> dict[str, int]:
+    """Each name's index, and that of its composed form, where that is no other class's name."""
+    composed = {unicodedata.normalize("NFC", name): index for index, name in enumerate(names)}
+    return composed | {name: index for index, name in enumerate(names)}
 
 
 def colour_map(count: int) -> tuple[RGB, ...]:
@@ -217,10 +240,17 @@ def colour_map(count: int) -> tuple[RGB, ...]:
     )
 
 
+def _from_toml(fields: Mapping[str, Any]) -> Classes:
+    if unknown := sorted(fields.keys() - set(_FIELDS)):
+        raise InputError(f"expected {', '.join(_FIELDS)}, found {unknown[0]!r}")
+    return classes_from_json(json.dumps(fields), "classify")
+
+
 def _from_table(rows: Sequence[Sequence[str]]) -> Classes:
     rows = [row for row in rows if row]
     header = [name.strip().lower() for name in rows[0]] if rows else []
-    if "name" not in header:
+    header = [_LONG.get(name, name) for name in header]
+    if "name" not in header or len({"r", "g", "b"} & set(header)) in (1, 2):
         raise InputError(f"expected columns name or name,r,g,b in the first line, found {header}")
     table = [dict(zip(header, row, strict=False)) for row in rows[1:]]
     for key in ("index", "id"):

@@ -1,6 +1,9 @@
-"""Names in messages: escaped, and the first few of many; messages that are safe to print."""
+"""Text: names in messages, escaped, the first few of many; files as spreadsheets write them."""
 
+import codecs
 import unicodedata
+
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def some(names: list[str], count: int | None = None) -> str:
@@ -13,6 +16,23 @@ def some(names: list[str], count: int | None = None) -> str:
 def shown(name: str) -> str:
     """A name that stays on its line: escaped where it holds what can't be printed."""
     return name if name.isprintable() else ascii(name)
+
+
+def decoded(content: bytes) -> str:
+    """A text file's text: UTF-8, with a byte order mark or without; UTF-16 with one.
+
+    Raises UnicodeError.
+    """
+    return content.decode("utf-16" if content.startswith(_WIDE) else "utf-8-sig")
+
+
+def delimiter_of(line: str) -> str:
+    """What divides the first line of a table: a comma, or where it has none, tabs or semicolons.
+
+    Spreadsheets write semicolons where the comma is the decimal point, tabs as "Unicode text".
+    """
+    found = [mark for mark in ("\t", ";") if mark in line and "," not in line]
+    return found[0] if found else ","
 
 
 def printable(text: str) -> str:

@@ -315,7 +315,10 @@ def _accuracy(labels: NDArray[Any], true: NDArray[np.int64] | None) -> float | N
 def _same(other: tuple[Checkpoint, "Predict"], said: _Answers, scores: _Scores) -> Same:
     found = scores(Variant(AS_SAID, other[0].preprocessing))
     differ = int((_winners(found) != _winners(said)).sum())
-    largest = None if said.ndim == 1 else float(np.abs(found - said).max())
+    largest = None
+    if said.ndim == 2:  # less what all logits of an image share, which changes no label
+        difference = found - said
+        largest = float(np.abs(difference - difference.mean(1, keepdims=True)).max())
     return Same(str(other[0].path), differ, len(said), largest)
 
 

@@ -13,15 +13,14 @@ from pathlib import Path, PurePosixPath
 from ..core.classes import REFERENCE_CLASSIFIER, Classes, read_classes, reference_classes
 from ..core.errors import InputError
 from ..core.records import TaskKind
-from ..core.text import shown, some
+from ..core.text import decoded, delimiter_of, shown, some
 from ..pipeline.formats import SUFFIXES
-from ..pipeline.rows import read_rows
+from ..pipeline.rows import ERRORS
 
 _CLASS_IN_NAME = re.compile(r"(\d+)_.+")
 _DIGITS = 1000  # of a label, with zeros before it; int refuses a few thousand
 _SHOWN = 40  # characters of what is no label
 _ROLE = re.compile(r"_(sat|mask)$")
-_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 def classes_of_result(job: Path, task: TaskKind, given: Path | None) -> Classes:
@@ -67,10 +66,9 @@ def labels_in_names(
     """The labels in names like ``cat/x.jpg`` or ``12_0450.png``; InputError for other names."""
     labels: dict[str, int] = {}
     unnamed = []
-    known = {name: index for index, name in enumerate(classes.names)}
     for image_id in image_ids:
         path = PurePosixPath(image_id)
-        label = known.get(path.parts[0]) if len(path.parts) > 1 else None
+        label = classes.index_of(path.parts[0]) if len(path.parts) > 1 else None
         if label is None:
             label = class_in_name(path.name, len(classes))
         if label is None:
@@ -94,7 +92,7 @@ def _read_label_table(path: Path, classes: Classes) -> dict[str, int]:
                 f"{path}, row {number}: expected an image and its label, found {row[0]!r} alone"
             )
         image_id, label = row[0], row[1].strip()
-        if number == 1 and not label.isdecimal() and label not in classes.names:
+        if number == 1 and not label.isdecimal() and classes.index_of(label) is None:
             continue  # the header
         if image_id in rows:
             raise InputError(f"{path}, row {number}: {shown(image_id)} has a label already")
@@ -102,10 +100,12 @@ def _read_label_table(path: Path, classes: Classes) -> dict[str, int]:
     if not rows:
         raise InputError(f"{path}: no labels in it; expected rows of an image and its label")
     # Classes may be named 1, 2, 3: a table of nothing but names is one of names.
-    named = all(label in classes.names for _, label in rows.values())
-    known = {name: index for index, name in enumerate(classes.names)}
+    found = {image_id: classes.index_of(label) for image_id, (_, label) in rows.items()}
+    labels = {image_id: index for image_id, index in found.items() if index is not None}
+    if len(labels) == len(rows):
+        return labels
     return {
-        image_id: known[label] if named else parse_label(label, f"{path}, row {number}", classes)
+        image_id: parse_label(label, f"{path}, row {number}", classes)
         for image_id, (number, label) in rows.items()
     }
 
@@ -131,8 +131,8 @@ def parse_label(text: str, place: str, classes: Classes = REFERENCE_CLASSIFIER) 
     """A label, the index of a class, from its number or name; InputError, with the place."""
     if text.isdecimal() and len(text) <= _DIGITS and int(text) < len(classes):
         return int(text)
-    if text in classes.names:
-        return classes.names.index(text)
+    if (index := classes.index_of(text)) is not None:
+        return index
     found = text[:_SHOWN]
     raise InputError(
         f"{place}: a label is an integer 0 to {len(classes) - 1}, or a class's name, found "
@@ -143,17 +143,18 @@ def parse_label(text: str, place: str, classes: Classes = REFERENCE_CLASSIFIER) 
 def read_table(path: Path) -> Iterator[list[str]]:
     """The rows of a CSV file; InputError where it can't be read.
 
-    Also of a spreadsheet's "Unicode text": UTF-16, with tabs.
+    Also one with semicolons or tabs, and of UTF-16, as spreadsheets write them; else names that
+    are not UTF-8 come back as the bytes they were.
     """
     try:
-        with path.open("rb") as file:
-            wide = _BYTE_ORDER_MARKS.get(file.read(2))
-        if wide:
-            text = path.read_text(wide)
-            delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-            yield from (row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row)
-            return
-        yield from read_rows(path, "utf-8-sig")  # spreadsheets put a byte order mark first
+        content = path.read_bytes()
+        try:
+            text = decoded(content)
+        except UnicodeError:
+            text = content.decode("utf-8-sig", ERRORS)
+        delimiter = delimiter_of(text.partition("\n")[0])
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        yield from (row for row in rows if row)
     except (OSError, csv.Error, UnicodeError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path}: can't be read as a CSV file: {said}") from error

@@ -73,6 +73,15 @@ def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, st
     come as floats. Raises InputError, which names
     ``path``, for everything else: an empty, truncated or foreign file, a pickle that holds more.
     """
+    loaded, metadata = unpack(content, path)
+    return unwrap(loaded, path), metadata
+
+
+def unpack(content: bytes, path: Path) -> tuple[Any, dict[str, str]]:
+    """What a checkpoint's bytes hold, whatever lies around its tensors, and its metadata.
+
+    Raises InputError as `parse`.
+    """
     if not content:
         raise InputError(f"{path} is empty: copy it again")
     metadata: dict[str, str] = {}
@@ -83,7 +92,7 @@ def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, st
             loaded = eight_bits.decode(loaded, path)
     else:
         loaded = _parse_torch(content, path)
-    return unwrap(loaded, path), metadata
+    return loaded, metadata
 
 
 def require_writable(path: Path) -> None:
@@ -227,7 +236,10 @@ def _why_not(path: Path, error: Exception) -> str:
                 f"{path} holds more than tensors ({found}) and was not read, since that could run "
                 "code. Where it came from, save torch.save(model.state_dict(), FILE)"
             )
-        how = f'torch.load("{path.name}", map_location="cpu", weights_only=False)'
+        how = (
+            f'torch.load("{path.name}", map_location="cpu", weights_only=False)'
+            '  # a dict? then its ["model"]'
+        )
         return _unsafe(path, f"holds more than tensors ({found})", how)
     return (
         f"{path} is not a whole checkpoint ({_first_line(error)}): expected safetensors, or a "

@@ -1,6 +1,7 @@
 """A state dict and an architecture: whether they fit, and the network of both."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -14,6 +15,8 @@ from .registry import build, class_axes, layout, tensors
 
 _COUNTER = "num_batches_tracked"  # of batch norms; checkpoints before torch 0.4.1 have none
 _SHOWN = 3
+_SAID = 150  # characters of a library's reason
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _ALIKE = 0.8
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -41,11 +44,36 @@ def fit(
             whole.setdefault(name, torch.tensor(0))
     require_finite(whole, source)
     network = build(word, "meta", classes, sides)
-    network.load_state_dict(whole, assign=True)
+    fill(network, whole, assign=True)
     if _lacks_values(network):  # they aren't in the state: the constructor makes them
         network = build(word, "cpu", classes, sides)
-        network.load_state_dict(whole, assign=True)
+        fill(network, whole, assign=True)
     return network.eval()
+
+
+def fill(
+    network: nn.Module, state: Mapping[str, Tensor], *, assign: bool = False, strict: bool = True
+) -> None:
+    """Load a state dict whose names and shapes fit the network, as the version that it has today.
+
+    Files say no version, and torchvision's MNASNet refuses one without.
+    """
+    versioned = OrderedDict(state)
+    versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    network.load_state_dict(versioned, assign=assign, strict=strict)
+
+
+def try_out(network: nn.Module, word: str, sides: Sides) -> None:
+    """Raise InputError where the network can't take an image of this size, by giving it one."""
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, *sides))
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        said = str(error).strip().partition("\n")[0][:_SAID] or type(error).__name__
+        raise InputError(
+            f"{word} takes no images of {sides[0]} × {sides[1]} pixels ({said}): give another "
+            "--size"
+        ) from error
 
 
 def check(
@@ -73,8 +101,9 @@ def check(
         raise InputError(f"{source} doesn't fit {word}: {differences}{_hint(state, word)}")
     own = tensors(word, classes, sides)
     for name, tensor in state.items():
-        if own[name].is_floating_point() and not tensor.is_floating_point():
-            raise InputError(f"{source}: {name} holds {tensor.dtype}, expected floating point")
+        if own[name].is_floating_point() and tensor.dtype not in _FLOATS:
+            kinds = "expected floating point of 16, 32 or 64 bits"
+            raise InputError(f"{source}: {name} holds {tensor.dtype}, {kinds}")
 
 
 def count_classes(

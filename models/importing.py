@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..core.classes import Classes, classes_from_json, numbered
 from ..core.durable import write_bytes
 from ..core.errors import InputError
-from ..core.preprocessing import Preprocessing
+from ..core.preprocessing import Preprocessing, Sides
 from ..core.records import TaskKind
 from . import files, onnx_file
 from .architectures import ONNX, find_architecture, smallest_size
 from .checkpoints import Checkpoint, read_checkpoint, save
 from .members import MEMBERS
 from .metadata import preprocessing_fault, preprocessing_from_json, preprocessing_to_json
-from .wrappers import align
+from .wrappers import align, others, unwrap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,7 +53,7 @@ def import_checkpoint(source: Path, output: Path | None, given: Given) -> Import
     ``output`` is a file, or a folder; without it the new file lies beside the old one. Raises
     InputError for a file that can't be read, doesn't fit, or would be overwritten.
     """
-    from .fit import check, count_classes, require_finite
+    from .fit import count_classes
 
     if given.architecture is not None:
         find_architecture(given.architecture)
@@ -65,20 +65,21 @@ def import_checkpoint(source: Path, output: Path | None, given: Given) -> Import
     name = f"{given.architecture if given.architecture in MEMBERS else source.stem}{suffix}"
     path = _output(source, output, name, suffix, given.overwrite)
     content = files.read_bytes(source)
-    state, metadata = files.parse(content, source)
+    loaded, metadata = files.unpack(content, source)
+    state = unwrap(loaded, source)
     word = _word(state, metadata, source, given)
     state, left_out = _useful(state, word)
     preprocessing = _preprocessing(word, metadata, given)
     count = count_classes(state, word, source, preprocessing.sides)
     classes = _classes(count, word, metadata, source, given)
     about = {**metadata, "source": f"{source.name} sha256:{files.file_digest(source)}"}
-    check(state, word, source, count, preprocessing.sides)
-    require_finite(state, source)
+    _try(state, word, source, count, preprocessing.sides)
     try:
         save(state, path, word, preprocessing, about, dtype=given.dtype, classes=classes)
     except InputError as error:  # it fits: only the dtype is too small
         raise InputError(f"{error}: give --dtype keep") from error
-    return Imported(read_checkpoint(path, word), tuple(left_out))
+    more = [f"{name} (another state dict)" for name in others(loaded)]
+    return Imported(read_checkpoint(path, word), (*more, *left_out))
 
 
 def beside(path: Path, checkpoint: Checkpoint) -> tuple[Checkpoint, "nn.Module | None"]:
@@ -176,6 +177,19 @@ def _word(
             "torchvision:resnet50 (timm's are never guessed)"
         )
     return words[0]
+
+
+def _try(
+    state: Mapping[str, "Tensor"], word: str, source: Path, count: int, sides: Sides | None
+) -> None:
+    """Raise InputError where the tensors don't fit the network, or it fails with such images."""
+    from .fit import check, fit, require_finite, try_out
+
+    if sides is not None and word not in MEMBERS:
+        try_out(fit(state, word, source, count, sides), word, sides)
+    else:
+        check(state, word, source, count, sides)
+        require_finite(state, source)
 
 
 def _useful(state: Mapping[str, "Tensor"], word: str) -> tuple[dict[str, "Tensor"], list[str]]:

@@ -56,6 +56,8 @@ def build(library: str, name: str, classes: int, sides: Sides | None) -> nn.Modu
         options |= {"aux_logits": False, "init_weights": False}
     if name.startswith("vit_") and sides is not None:
         options["image_size"] = sides[0]
+    if name.startswith("maxvit_") and sides is not None:
+        options["input_size"] = sides
     network: nn.Module = models.get_model_builder(name)(**options)
     return network
 

@@ -21,6 +21,8 @@ SUFFIX = ".onnx"
 KINDS = {1: "float32", 2: "uint8", 10: "float16"}
 """The element types that an image may have, by ONNX's number."""
 
+_SAME_VALUES = ("Identity", "Cast", "Flatten", "Reshape", "Squeeze")
+
 _CROPPED = 256 / 224  # of the resized image's side to the crop's: torchvision's and timm's habit
 
 
@@ -39,13 +41,17 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """What an ONNX file says of itself. ``digest`` covers the files with its weights too."""
+    """What an ONNX file says of itself. ``digest`` covers the files with its weights too.
+
+    ``softmax``: its output are probabilities, by the last of its nodes.
+    """
 
     digest: str
     bytes: int
     image: Port
     logits: Port
     metadata: Mapping[str, str]
+    softmax: bool = False
 
     @property
     def channels_last(self) -> bool:
@@ -66,7 +72,8 @@ class OnnxFile:
     @property
     def task(self) -> TaskKind:
         """What the network does: its logits are (N, classes), or (N, classes, h, w)."""
-        return "classify" if len(self.logits.shape) == 2 else "segment"
+        is_label = self.logits.shape[2:] in ((), (1, 1))
+        return "classify" if is_label else "segment"
 
 
 def read(path: Path) -> OnnxFile:
@@ -79,16 +86,19 @@ def read(path: Path) -> OnnxFile:
         weights = {_text(found, 8) for found in _each(graph, 5)}
         beside = sorted({name for found in _each(graph, 5) for name in _places(found)})
         metadata = {_text(entry, 1): _text(entry, 2) for entry in _each(model, 14)}
+        softmax = _ends_in_softmax(graph, ports[1][0].name) if ports[1] else False
     except (ValueError, IndexError, StopIteration, TypeError, struct.error) as error:
         raise InputError(f"{path} is not a whole ONNX file: copy or export it again") from error
     digest = hashlib.sha256(content)
     size = len(content)
     for name in beside:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"{path} has its weights outside its folder ({name}): export it again")
         more = files.read_bytes(path.parent / name)
         digest.update(more)
         size += len(more)
     inputs = [port for port in ports[0] if port.name not in weights]
-    return OnnxFile(digest.hexdigest(), size, *_checked(inputs, ports[1], path), metadata)
+    return OnnxFile(digest.hexdigest(), size, *_checked(inputs, ports[1], path), metadata, softmax)
 
 
 def about(found: OnnxFile, path: Path) -> tuple[Classes, Preprocessing]:
@@ -201,6 +211,20 @@ def _port(value: memoryview) -> Port:
 
 def _dimension(value: memoryview) -> int | None:
     return next((n for f, n in _fields(value) if f == 1 and isinstance(n, int) and n > 0), None)
+
+
+def _ends_in_softmax(graph: memoryview, name: str) -> bool:
+    """Whether an output comes from a softmax, through nodes that keep its values."""
+    made: dict[str, tuple[str, str]] = {}
+    for node in _each(graph, 1):
+        first = next((str(bytes(value), "utf-8") for value in _each(node, 1)), "")
+        made |= {str(bytes(value), "utf-8"): (_text(node, 4), first) for value in _each(node, 2)}
+    for _ in made:
+        kind, before = made.get(name, ("", ""))
+        if kind not in _SAME_VALUES:
+            return kind == "Softmax"
+        name = before
+    return False
 
 
 def _places(tensor: memoryview) -> Iterator[str]:

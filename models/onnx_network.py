@@ -26,6 +26,7 @@ class OnnxReady:
     session: Any
     file: OnnxFile
     path: Path
+    classes: int
     preprocessing: Preprocessing
     device: "torch.device"
 
@@ -51,7 +52,17 @@ class OnnxReady:
         if blanks:
             values = np.concatenate([values, np.zeros((blanks, *values.shape[1:]), values.dtype)])
         outputs = [self._run(values[at : at + batch]) for at in range(0, len(values), batch)]
-        return torch.from_numpy(np.concatenate(outputs)[:count].astype(np.float32))
+        logits = np.concatenate(outputs)[:count].astype(np.float32)
+        if self.file.task == "classify":
+            logits = logits.reshape(count, -1)
+        if logits.shape[1] != self.classes:
+            raise InputError(
+                f"{self.path}: it gives {logits.shape[1]} numbers for each image, expected "
+                f"{self.classes}, one a class: export it again"
+            )
+        if self.file.softmax:  # the logits but for a constant, which makes no difference
+            logits = np.log(np.maximum(logits, np.finfo(np.float32).tiny))
+        return torch.from_numpy(logits)
 
     def _run(self, values: Any) -> Any:
         try:
@@ -90,7 +101,8 @@ def prepare(path: Path, digest: str, preprocessing: Preprocessing, profile: Prof
         )
     except Exception as error:  # its own kinds derive from Exception alone
         raise InputError(f"{path}: onnxruntime: {_first_line(error)}") from error
-    return OnnxReady(session, found, path, preprocessing, torch.device("cpu"))
+    classes, _ = onnx_file.about(found, path)
+    return OnnxReady(session, found, path, len(classes), preprocessing, torch.device("cpu"))
 
 
 def _first_line(error: Exception) -> str:

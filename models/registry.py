@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import InputError
 from ..core.preprocessing import Sides
 from . import classifiers, segmenters
 from .architectures import Architecture, find_architecture
@@ -28,6 +29,8 @@ SEGMENTERS: dict[str, Callable[[int], nn.Module]] = {
     "fcn8s": segmenters.FCN8s,
     "fcn32s": segmenters.FCN32s,
 }
+
+_SAID = 150  # characters of a library's reason
 
 
 def build(
@@ -101,6 +104,11 @@ def _of_library(
         try:
             with libraries.shapes_only():
                 return libraries.build(found.library, found.name, classes, sides)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError):
             pass  # it computes with what has no values: build it whole
-    return libraries.build(found.library, found.name, classes, sides)
+    try:
+        return libraries.build(found.library, found.name, classes, sides)
+    except (AssertionError, RuntimeError, ValueError, TypeError) as error:
+        of = f" of {sides[0]} × {sides[1]} pixels" if sides else ""
+        said = str(error).strip().partition("\n")[0][:_SAID] or type(error).__name__
+        raise InputError(f"{found.word} can't be built for images{of}: {said}") from error

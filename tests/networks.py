@@ -49,8 +49,14 @@ def save_onnx(
     segments: bool = False,
     external: bool = False,
     inputs: int = 1,
+    last: str = "Flatten",
+    says: tuple[int | str, ...] | None = None,
 ) -> Path:
-    """Write a convolution and a last layer, of random weights, as an ONNX file."""
+    """Write a convolution and a last layer, of random weights, as an ONNX file.
+
+    ``last`` is the operation on a classifier's (n, classes, 1, 1), ``says`` the shape of the output
+    in the file.
+    """
     random = np.random.default_rng(0)
     images = [helper.make_tensor_value_info(f"image{i}", kind, shape) for i in range(inputs)]
     sizes = {"kernel": (8, 3, 3, 3), "last": (classes, 8, 1, 1)}
@@ -64,13 +70,19 @@ def save_onnx(
         helper.make_node("Relu", ["features"], ["relu"]),
         *([] if segments else [helper.make_node("GlobalAveragePool", ["relu"], ["pooled"])]),
         helper.make_node("Conv", ["relu" if segments else "pooled", "last"], ["maps"]),
-        helper.make_node("Identity" if segments else "Flatten", ["maps"], ["logits"]),
+        *([helper.make_node("Softmax", ["maps"], ["soft"], axis=1)] if last == "Softmax" else []),
+        helper.make_node(
+            "Identity" if segments or last == "Identity" else "Flatten",
+            ["soft" if last == "Softmax" else "maps"],
+            ["logits"],
+        ),
     ]
     if shape[-1] == 3:
         nodes[1:1] = [helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2])]
         nodes[2].input[0] = "planes"
     sides = [None, None] if segments else []
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, classes, *sides])
+    shape_of_logits = says or [None, classes, *sides]
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape_of_logits)
     graph = helper.make_graph(nodes, "net", images, [logits], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     if external:

@@ -16,11 +16,11 @@ from ..models.backbones import vgg16_features
 from ..models.classifiers import VGG16, VGG19BN
 from ..models.collapse import collapse
 from ..models.efficientnet import EfficientNetLite2
-from ..models.fit import check, fit
+from ..models.fit import check, fill, fit
 from ..models.members import MEMBERS
 from ..models.registry import build, class_axes
 from ..models.segmenters import FCN8s, FCN32s
-from ..models.wrappers import unwrap
+from ..models.wrappers import align
 from . import grow
 
 _TORCHVISION = {"vgg16", "resnet152", "densenet161", "densenet169", "resnext101_32x8d"}
@@ -84,8 +84,9 @@ def _of_library(word: str, init: str, size: int, classes: int | None) -> Start:
     if init == "imagenet":
         state, origin = library_weights(word, sides), f"{word.partition(':')[0]}'s own weights"
     else:
-        state, origin = unwrap(files.parse(files.read_bytes(Path(init)), Path(init))[0], init), init
+        state, origin = files.parse(files.read_bytes(Path(init)), Path(init))[0], init
     ours = network.state_dict()
+    state, _ = align(state, ours)
     last = set(class_axes(word, sides))
     misfits = [
         name
@@ -98,7 +99,7 @@ def _of_library(word: str, init: str, size: int, classes: int | None) -> Start:
             f"{f', and {len(misfits) - 1} more' if len(misfits) > 1 else ''}"
         )
     fitting = {n: t for n, t in state.items() if n in ours and t.shape == ours[n].shape}
-    network.load_state_dict(fitting, strict=False)
+    fill(network, fitting, strict=False)
     whole = all(name in fitting for name in last)
     return Start(network, origin if whole else f"{origin}, all but the last layer")
 

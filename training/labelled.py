@@ -88,13 +88,13 @@ def _of_folders(
         if len(full) < 2:
             raise InputError(f"{source}: one class, {full[0]}: expected two folders or more")
         classes = Classes(tuple(full))
-    if foreign := [name for name in full if name not in classes.names]:
+    if foreign := [name for name in full if classes.index_of(name) is None]:
         raise InputError(
             f"{source}: {len(foreign)} folders are named as no class of the training images: "
             f"{listing(foreign)}"
         )
     paths = [path for name in full for path in folders[name]]
-    labels = [classes.names.index(name) for name in full for _ in folders[name]]
+    labels = [label for name in full for label in [classes.index_of(name)] * len(folders[name])]
     return _labelled(source, paths, labels, classes, "their folders", [*odd, *empty])
 
 
@@ -118,10 +118,11 @@ def _of_table(path: Path, classes: Classes | None) -> Labelled:
     if short := next((number for number, row in rows if len(row) < 2), None):
         raise InputError(f"{path}, row {short}: expected an image and its label")
     table = [(number, row[0], row[1].strip()) for number, row in rows]
-    if table and not (path.parent / table[0][1]).is_file():
+    if table and not _is_image(path.parent / table[0][1]):
         table = table[1:]  # the header
     if not table:
         raise InputError(f"{path}: no images in it: expected rows of an image and its label")
+    _check_labels(path, table)
     missing = [name for _, name, _ in table if not (path.parent / name).is_file()]
     if missing:
         raise InputError(
@@ -132,19 +133,39 @@ def _of_table(path: Path, classes: Classes | None) -> Labelled:
         classes = numbered(max(map(int, words)) + 1, "classify")
     elif classes is None:
         classes = Classes(tuple(sorted(set(words))))
-    named = set(words) <= set(classes.names)
+    numbers = {word: classes.index_of(word) for word in words}
+    named = None not in numbers.values()
     labels = [
-        classes.names.index(word) if named else parse_label(word, f"{path}, row {number}", classes)
+        numbers[word] if named else parse_label(word, f"{path}, row {number}", classes)
         for number, _, word in table
     ]
     paths = [path.parent / name for _, name, _ in table]
     return _labelled(path.parent, paths, labels, classes, path.name, [])
 
 
+def _is_image(path: Path) -> bool:
+    """Whether a table's first field names an image, there or not, rather than its column."""
+    return path.is_file() or path.suffix.lower() in SUFFIXES
+
+
+def _check_labels(path: Path, table: Sequence[tuple[int, str, str]]) -> None:
+    """Raise InputError for a row without a label, and for an image with two."""
+    labels: dict[str, tuple[int, str]] = {}
+    for number, name, label in table:
+        if not label:
+            raise InputError(f"{path}, row {number}: expected the label of {name}, found nothing")
+        first, other = labels.setdefault(name, (number, label))
+        if other != label:
+            raise InputError(
+                f"{path}, row {number}: {name} is {label}, and in row {first} {other}: expected "
+                "one label for each image"
+            )
+
+
 def _labelled(
     root: Path,
     paths: Sequence[Path],
-    labels: Sequence[int],
+    labels: Sequence[int | None],
     classes: Classes,
     how: str,
     odd: Sequence[str],
@@ -153,4 +174,5 @@ def _labelled(
         path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
         for path in paths
     )
-    return Labelled(tuple(paths), names, tuple(labels), classes, how, tuple(odd))
+    known = tuple(label for label in labels if label is not None)
+    return Labelled(tuple(paths), names, known, classes, how, tuple(odd))

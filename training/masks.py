@@ -41,7 +41,13 @@ def find_tiles(folder: Path) -> tuple[list[Path], list[Path]]:
     if missing := [
         mask_name(path.name) for path, mask in zip(paths, masks, strict=True) if mask is None
     ]:
-        raise InputError(f"{folder}: {len(missing)} tiles have no mask: {listing(missing)}")
+        other = [
+            path.name
+            for path in _images(folder / "masks", "[!.]*")
+            if path.suffix.lower() != ".png"
+        ]
+        hint = f" (masks are PNG files, and {other[0]} is none)" if other else ""
+        raise InputError(f"{folder}: {len(missing)} tiles have no mask: {listing(missing)}{hint}")
     return paths, [mask for mask in masks if mask is not None]
 
 
@@ -89,6 +95,13 @@ def find_classes(given: Path | None, folder: Path, masks: Sequence[Path]) -> tup
         return REFERENCE_SEGMENTER, "the reference's colours"
     if highest < 1:
         raise InputError(f"{folder}: all masks hold one class: expected two or more")
+    held = sorted(values - {_WHITE})
+    if 2 * len(held) <= highest:
+        raise InputError(
+            f"{folder}: the masks hold {len(held)} values, {listing([str(v) for v in held])}, not "
+            f"most indices up to {highest}: --classes FILE lists the classes (these values as r, g "
+            "and b), or write two classes as 0 and 255"
+        )
     return numbered(highest + 1, "segment"), f"the masks, which hold indices up to {highest}"
 
 

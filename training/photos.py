@@ -105,7 +105,8 @@ def _check_classes(folder: Path, found: Labelled) -> None:
     ]
     if empty:
         raise InputError(
-            f"{folder}: {len(empty)} of the {total} classes have no image: {listing(empty, 10)}"
+            f"{folder}: {len(empty)} of the {total} classes have no image: {listing(empty, 10)}. "
+            "Give images of each, or name the classes that there are (numbers begin with 0)"
         )
 
 

@@ -80,6 +80,11 @@ def test_metadata_without_names() -> None:
             Classes(("cat", "dog"), ((1, 2, 3), (4, 5, 6))),
         ),
         ("a.csv", "index,name\n0,cat\n1,dog\n", Classes(("cat", "dog"))),
+        (
+            "a.csv",
+            "Name;Red;Green;Blue\ncat;1;2;3\ndog;4;5;6\n",
+            Classes(("cat", "dog"), ((1, 2, 3), (4, 5, 6))),
+        ),
         ("a.csv", "name,unlabelled\ncat,0\nunknown,0\n", Classes(("cat", "unknown"))),
         ("a.csv", "name\ncat\nunknown\n", Classes(("cat", "unknown"))),
         (
@@ -95,8 +100,9 @@ def test_metadata_without_names() -> None:
     ],
 )
 def test_files_of_classes(name: str, text: str, expected: Classes, tmp_path: Path) -> None:
-    (tmp_path / name).write_text(text)
-    assert read_classes(tmp_path / name) == expected
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / name).write_text(text, encoding)
+        assert read_classes(tmp_path / name) == expected
 
 
 @pytest.mark.parametrize(
@@ -106,6 +112,8 @@ def test_files_of_classes(name: str, text: str, expected: Classes, tmp_path: Pat
         ("a.csv", "id,name\n1,cat\n0,dog\n", "expected id to be 0, 1, 2"),
         ("a.csv", "name,r,g,b\ncat,1,2\ndog,1,2,x\n", "a line lacks its name"),
         ("a.csv", "name,unlabelled\ncat,1\ndog,1\n", "expected unlabelled to be 1 for one class"),
+        ("a.csv", "name,r,g\ncat,1,2\ndog,1,3\n", "expected columns name or name,r,g,b"),
+        ("a.toml", 'names = ["a", "b"]\ncolors = []\n', "expected names, colours, .* 'colors'"),
         ("a.toml", "names = [", "expected a text file of class names"),
         ("b.txt", None, "No such file"),
     ],
@@ -116,6 +124,13 @@ def test_bad_files_are_named(name: str, text: str | None, message: str, tmp_path
     with pytest.raises(InputError, match=message) as caught:
         read_classes(tmp_path / name)
     assert str(caught.value).startswith(str(tmp_path / name))
+
+
+def test_names_are_found_in_each_unicode_form() -> None:
+    one, other = "Füchse", "Fu\u0308chse"  # the same to a reader
+    assert [Classes(("a", n)).index_of(m) for n in (one, other) for m in (one, other)] == [1] * 4
+    both = Classes((one, other))
+    assert (both.index_of(one), both.index_of(other), both.index_of("fuchse")) == (0, 1, None)
 
 
 def test_in_what_classes_differ() -> None:

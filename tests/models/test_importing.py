@@ -42,6 +42,10 @@ def averaged(network: nn.Module) -> State:
     return state
 
 
+def zeros(network: nn.Module, prefix: str) -> State:
+    return prefixed({n: torch.zeros_like(t) for n, t in network.state_dict().items()}, prefix)
+
+
 class Lightning(nn.Module):
     """As people write one: the network under a name of its own, beside a loss with tensors."""
 
@@ -55,7 +59,7 @@ WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
     "bare": lambda n: n.state_dict(),
     **{
         key: functools.partial(lambda key, n: {key: n.state_dict(), "epoch": 3}, key)
-        for key in ("state_dict", "model", "model_state_dict", "net", "ema", "module")
+        for key in ("state_dict", "model", "model_state_dict", "net", "ema", "module", "anything")
     },
     "nested": lambda n: {"model": {"state_dict": n.state_dict()}},
     "DataParallel": lambda n: prefixed(n.state_dict(), "module."),
@@ -69,6 +73,14 @@ WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
         "pytorch-lightning_version": "2.5.0",
         "hyper_parameters": {"lr": 0.1},
         "optimizer_states": [torch.optim.SGD(n.parameters(), 0.1).state_dict()],
+    },
+    "beside an average": lambda n: {
+        "model": n.state_dict(),
+        "model_ema": averaged(nn.Linear(1, 1)),
+        "epoch": 3,
+    },
+    "Lightning, beside an average": lambda n: {
+        "state_dict": {**prefixed(n.state_dict(), "model."), **zeros(n, "average.module.")}
     },
     "options and scores": lambda n: {
         "model": n.state_dict(),
@@ -90,7 +102,68 @@ def test_each_wrapper_is_read(wrapper: str, network: nn.Module, tmp_path: Path) 
     with torch.inference_mode():
         assert torch.equal(found(images), network(images))
     assert made.checkpoint.classes == PETS
-    assert made.left_out == (("criterion.weight",) if wrapper == "Lightning" else ())
+    left_out = {
+        "Lightning": ("criterion.weight",),
+        "beside an average": ("model_ema (another state dict)",),
+        "Lightning, beside an average": tuple(zeros(network, "average.module.")),
+    }
+    assert made.left_out == left_out.get(wrapper, ())
+
+
+def test_several_state_dicts_are_named(network: nn.Module, tmp_path: Path) -> None:
+    state = network.state_dict()
+    torch.save({"student": state, "teacher": state, "epoch": 3}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"several state dicts \(student, teacher\): save the one"):
+        import_checkpoint(tmp_path / "a.pth", None, Given(architecture=WORD))
+
+
+@pytest.mark.parametrize(
+    ("word", "size", "message"),
+    [
+        (
+            "torchvision:squeezenet1_1",
+            16,
+            "takes no images of 16 × 16 pixels .*: give another --si",
+        ),
+        (
+            "torchvision:vit_b_32",
+            230,
+            "can't be built for images of 230 × 230 pixels: .*patch size",
+        ),
+    ],
+)
+def test_a_size_that_the_network_cannot_take_is_refused(
+    word: str, size: int, message: str, tmp_path: Path
+) -> None:
+    from hw1.models.registry import build
+
+    cut = {"a": torch.ones(1)}  # a transformer is refused before its tensors are looked at
+    state = cut if "vit" in word else build(word, classes=3).state_dict()
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=message):
+        import_checkpoint(
+            tmp_path / "a.pth", None, Given(architecture=word, changes={"size": size})
+        )
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_a_network_whose_layout_has_versions_is_read(tmp_path: Path) -> None:
+    word = "torchvision:mnasnet0_5"
+    network = random_network(word, 3)
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "a.pth")
+    made = import_checkpoint(
+        tmp_path / "a.pth", None, Given(architecture=word, changes={"size": 32})
+    )
+    images = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(load(made.checkpoint)(images), network(images))
+
+
+def test_other_kinds_of_numbers_are_refused(network: nn.Module, tmp_path: Path) -> None:
+    small = {n: t.to(torch.float8_e4m3fn) for n, t in network.state_dict().items()}
+    torch.save(small, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="float8_e4m3fn, expected floating point of 16"):
+        import_checkpoint(tmp_path / "a.pth", None, Given(architecture=WORD))
 
 
 def test_one_file_says_all(network: nn.Module, tmp_path: Path) -> None:
@@ -175,7 +248,8 @@ def test_torchscript_and_pickled_modules_are_refused_with_the_way_out(
     text = str(caught.value)
     assert "holds more than tensors (torch.nn.modules.linear.Linear)" in text
     assert text.splitlines()[1:] == [
-        '  model = torch.load("whole.pt", map_location="cpu", weights_only=False)',
+        '  model = torch.load("whole.pt", map_location="cpu", weights_only=False)'
+        '  # a dict? then its ["model"]',
         '  torch.save(model.state_dict(), "whole_state.pth")',
     ]
 

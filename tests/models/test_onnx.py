@@ -97,6 +97,45 @@ def test_weights_beside_the_file_belong_to_its_digest(tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
+def test_a_softmax_in_the_file_is_undone(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), np.uint8)
+    plain = ready(read_checkpoint(save_onnx(tmp_path / "a.onnx")), PROFILE)(images)
+    soft = read_checkpoint(save_onnx(tmp_path / "b.onnx", last="Softmax"))
+    assert onnx_file.read(soft.path).softmax
+    found = ready(soft, PROFILE)(images)
+    torch.testing.assert_close(found.softmax(1), plain.softmax(1))
+    assert found.isfinite().all()
+
+
+def test_a_last_layer_of_one_pixel_classifies(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), np.uint8)
+    plain = ready(read_checkpoint(save_onnx(tmp_path / "a.onnx")), PROFILE)(images)
+    path = save_onnx(tmp_path / "b.onnx", last="Identity", says=("n", 3, 1, 1))
+    checkpoint = read_checkpoint(path)
+    assert (checkpoint.task, len(checkpoint.classes)) == ("classify", 3)
+    torch.testing.assert_close(ready(checkpoint, PROFILE)(images), plain)
+
+
+def test_an_output_that_is_not_as_the_file_says_is_refused(tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(save_onnx(tmp_path / "a.onnx", says=("n", 7)))
+    images = np.zeros((4, 24, 32, 3), np.uint8)
+    with pytest.raises(InputError, match=r"gives 3 numbers for each image, expected 7"):
+        ready(checkpoint, PROFILE)(images)
+    with pytest.raises(InputError, match="the last layer has 1 output, expected one for each"):
+        read_checkpoint(save_onnx(tmp_path / "b.onnx", classes=1))
+
+
+def test_weights_outside_the_folder_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    model = onnx.load(save_onnx(tmp_path / "in/a.onnx", external=True), load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.external_data[0].value = "../w.bin"
+    onnx.save(model, tmp_path / "in/a.onnx")
+    (tmp_path / "w.bin").write_bytes((tmp_path / "in/w.bin").read_bytes())
+    with pytest.raises(InputError, match=r"weights outside its folder \(\.\./w\.bin\)"):
+        read_checkpoint(tmp_path / "in/a.onnx")
+
+
 def test_metadata_are_exchanged(tmp_path: Path) -> None:
     content = save_onnx(tmp_path / "a.onnx").read_bytes()
     for metadata in ({"a": "1"}, {"a": "é" * 200, "b": ""}):

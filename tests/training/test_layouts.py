@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hw1.core.classes import Classes
 from hw1.core.errors import InputError
 from hw1.training.labelled import find_labelled
 from hw1.training.masks import FOREGROUND, find_classes, find_tiles
@@ -35,6 +36,7 @@ def test_a_validation_folder_of_another_class_is_refused(tmp_path: Path) -> None
     for name in ("t/dog/a.png", "t/cat/b.png", "v/cow/c.png"):
         picture(tmp_path / name)
     classes = find_labelled(tmp_path / "t").classes
+    assert find_labelled(tmp_path / "t", Classes(("cow", "cat", "dog"))).labels == (1, 2)
     with pytest.raises(InputError, match=r"1 folders are named as no class .*: cow"):
         find_labelled(tmp_path / "v", classes)
 
@@ -56,3 +58,37 @@ def test_images_and_masks_in_folders(tmp_path: Path) -> None:
     assert find_classes(None, tmp_path, [mask])[0] == FOREGROUND
     picture(mask, [[0, 2], [1, 255]])
     assert find_classes(None, tmp_path, [mask])[0].names == ("0", "1", "2")
+    picture(mask, [[0, 200], [200, 255]])
+    with pytest.raises(InputError, match=r"hold 2 values, 0, 200, .*--classes FILE lists"):
+        find_classes(None, tmp_path, [mask])
+    picture(tmp_path / "masks/a_mask.jpg")
+    mask.unlink()
+    with pytest.raises(InputError, match=r"1 tiles have no mask: .* a_mask\.jpg is none"):
+        find_tiles(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gone.jpg,cat\nx.jpg,cat\ny.jpg,dog\n", "1 images are not there, in .*: gone.jpg"),
+        ("x.jpg,cat\ny.jpg,dog\nx.jpg,dog\n", "row 3: x.jpg is dog, and in row 1 cat"),
+        ("image,label\nx.jpg,\ny.jpg,dog\n", "row 2: expected the label of x.jpg, found nothing"),
+    ],
+)
+def test_a_table_with_a_slip_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    for name in "xy":
+        (tmp_path / f"{name}.jpg").touch()
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        find_labelled(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize("text", ["image;label\nx.jpg;cat\ny.jpg;dog\n", "x.jpg\tcat\ny.jpg\tdog"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_from_a_spreadsheet(text: str, encoding: str, tmp_path: Path) -> None:
+    for name in "xy":
+        (tmp_path / f"{name}.jpg").touch()
+    (tmp_path / "labels.csv").write_text(text, encoding)
+    found = find_labelled(tmp_path / "labels.csv")
+    assert (found.names, found.labels) == (("x.jpg", "y.jpg"), (0, 1))
+    assert found.classes.names == ("cat", "dog")

@@ -347,6 +347,16 @@ def test_a_whole_checkpoint(tmp_path: Path) -> None:
         initial.start("densenet169", str(path), 32, samples)
 
 
+def test_a_module_that_holds_the_network_begins_a_run(tmp_path: Path) -> None:
+    state = build("timm:test_resnet", classes=7).state_dict()
+    inside = {f"backbone.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": {**inside, "loss.weight": torch.ones(7)}}, tmp_path / "a.ckpt")
+    begun = initial.start("timm:test_resnet", str(tmp_path / "a.ckpt"), 32, samples, classes=3)
+    assert begun.origin.endswith("a.ckpt, all but the last layer")
+    name = next(iter(state))
+    assert torch.equal(begun.network.state_dict()[name], state[name])
+
+
 def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def offline(*args: object, **options: object) -> None:
         raise URLError("no route")
