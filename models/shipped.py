@@ -29,5 +29,7 @@ def fetched_folder() -> Path:
 
     That of the XDG Base Directory Specification.
     """
-    data = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(data) if data.startswith("/") else Path.home() / ".local/share") / "hw1/weights"
+    data = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not data.is_absolute():  # XDG: a relative path is no path
+        data = Path(os.path.expanduser("~")) / ".local/share"  # noqa: PTH111  (no home is no error)
+    return data / "hw1/weights"
