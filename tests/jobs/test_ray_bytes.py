@@ -100,7 +100,7 @@ class Kills(Progress):
 def test_bytes_are_equal(spec: ClassifySpec, kind: str) -> None:
     if kind == "int8":
         pytest.importorskip("nncf")
-        spec = replace(spec, precision="int8")
+        spec = replace(spec, precision="int8", cascade=0.5)
     else:
         spec = replace(spec, precision="fp32", cascade=0.5)
     folder = spec.output.parent
