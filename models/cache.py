@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -76,7 +76,7 @@ def digest_of(path: Path) -> str:
     digest = files.file_digest(path)
     if _identity(path) == before and time.time_ns() - before["ctime_ns"] > _SETTLED:
         with suppress(OSError):
-            _write(entry, json.dumps({**before, "sha256": digest}).encode())
+            _write(entry, [json.dumps({**before, "sha256": digest}).encode()])
     return digest
 
 
@@ -140,12 +140,13 @@ def _copy(digest: str) -> Path | None:
     return None if place is None else place / "converted" / f"{digest}.safetensors"
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, parts: Iterable[bytes]) -> None:
     """Whole or not at all. Not fsynced: what a power cut tears is found out, and made again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            file.writelines(parts)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

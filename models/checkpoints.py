@@ -398,6 +398,7 @@ def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
             f"{metadata['digest'][:12]}…: copy it again"
         )
     if old:
+        del content  # it may be as large as the tensors
         cache.keep_converted(checkpoint.digest, state)
     return state
 

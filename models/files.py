@@ -111,11 +111,11 @@ def write(state: Mapping[str, "Tensor"], path: Path, metadata: Mapping[str, str]
     """
     content = content_of(state, metadata)
     make_folder(path.parent)
-    write_bytes(path, [content])
+    write_bytes(path, content)
 
 
-def content_of(state: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file."""
+def content_of(state: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> list[bytes]:
+    """The bytes of a safetensors file, in parts."""
     import safetensors.torch
 
     # The library writes metadata in an order that changes from run to run: write the header again.
@@ -124,7 +124,7 @@ def content_of(state: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> by
     header = {"__metadata__": dict(sorted(metadata.items())), **json.loads(content[8:stop])}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
-    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(content)[stop:]))
+    return [len(text).to_bytes(8, "little"), text, content[stop:]]
 
 
 def _apart(state: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:

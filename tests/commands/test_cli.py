@@ -158,7 +158,8 @@ def test_a_job_is_done_though_its_summary_is_not_read(
             )
             assert done.returncode == code
             assert said in done.stderr
-            assert len(done.stderr.splitlines()) == (code > 0)
+            lines = [line for line in done.stderr.splitlines() if line.startswith(b"hw1:")]
+            assert len(lines) == (code > 0)  # beside what a slow start says
     os.close(closed)
 
 
