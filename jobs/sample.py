@@ -245,7 +245,12 @@ def _checkpoint(member: str, about: Mapping[str, Any], weights: Path | None) -> 
     if weights is not None and not weights.is_dir():
         found = read_checkpoint(weights.absolute())
     else:
-        found = Store.at(weights).checkpoint(member)
+        try:
+            found = Store.at(weights).checkpoint(member)
+        except InputError as error:
+            raise InputError(
+                f"{error}. Give the folder or the file that scored with --weights"
+            ) from error
     now = of_checkpoint(found)
     if any(about[name] != value for name, value in now.items()):
         raise InputError(

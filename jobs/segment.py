@@ -9,6 +9,7 @@ from ..core.errors import InputError
 from ..core.numerics import Device, Profile, gpu_tiles
 from ..core.records import TaskKind
 from ..core.spec import SegmentSpec
+from ..models.architectures import ONNX
 from ..models.arithmetic import settle
 from ..models.checkpoints import Checkpoint, Store, read_checkpoint, verify
 from ..models.ensemble import is_file_name
@@ -115,5 +116,9 @@ def _segmenter(spec: SegmentSpec) -> Checkpoint:
         raise InputError(
             f"--model {spec.model}: that is a classifier; expected a segmenter, such as "
             f"{', '.join(SEGMENTERS)}"
+        )
+    if spec.tta and found.architecture == ONNX and isinstance(found.preprocessing.resize, tuple):
+        raise InputError(
+            f"--tta looks at each image in three sizes, and {spec.model} takes one: leave it out"
         )
     return found

@@ -15,7 +15,7 @@ from ..core.errors import InputError
 from ..core.preprocessing import Preprocessing
 from ..core.records import TaskKind
 from . import cache, eight_bits, files, onnx_file
-from .architectures import ONNX, find_architecture, require_library, smallest_size
+from .architectures import LIBRARIES, ONNX, find_architecture, require_library, smallest_size
 from .ensemble import BEST, FILE, FILE_STEM, REFERENCE, Ensemble, is_file_name, of, read_ensemble
 from .members import CLASSIFIERS, MEMBERS, find_member
 from .metadata import (
@@ -218,6 +218,11 @@ def read_checkpoint(path: Path, member: str | None = None) -> Checkpoint:
     """
     if path.suffix.lower() == onnx_file.SUFFIX:
         return _read_onnx(path)
+    if path.name.startswith(tuple(f"{library}:" for library in LIBRARIES)) and not path.exists():
+        raise InputError(
+            f"{path.name} is an architecture, expected a checkpoint's file: train one (hw1 train "
+            f"{{classify|segment}} DATA --arch {path.name}) or import one (hw1 models import)"
+        )
     digest = cache.digest_of(path)
     metadata = files.read_metadata(path)
     word = _architecture_of(path, metadata, member)
@@ -436,7 +441,11 @@ def _architecture_of(path: Path, metadata: Mapping[str, str], asked: str | None)
     named = next((name for name in MEMBERS if path.name in _file_names(name)), None)
     word = asked or said or named
     if word is None:
-        raise InputError(f"{path} doesn't say which member's checkpoint it is: {_how('MEMBER')}")
+        raise InputError(
+            f"{path} doesn't say which network it is of: make it a checkpoint that does, with "
+            f"hw1 models import {path.name} NEW.safetensors --arch torchvision:NAME (or timm:NAME, "
+            f"or one of {', '.join(MEMBERS)})"
+        )
     return word if said == word and "task" in metadata else find_architecture(word).word
 
 

@@ -13,6 +13,7 @@ from ..core.classes import read_classes
 from ..core.errors import InputError
 from ..models import checkpoints as store
 from ..models.architectures import find_architecture
+from ..models.fit import try_out
 from ..models.inference import memory_faults
 from ..models.members import MEMBERS
 from . import initial
@@ -110,6 +111,10 @@ def _loop(recipe: Recipe, task: TrainingTask, output: Path, say: Say, *, resume:
     is_preset = recipe.member in MEMBERS
     sides = None if _segments(recipe) else (recipe.size, recipe.size)
     last = initial.head_of(begun.network, recipe.member, sides)
+    if not is_preset and sides:
+        for side in sorted({recipe.size_from, recipe.size}):
+            try_out(begun.network.eval(), recipe.member, (side, side))
+        begun.network.train()
     if recipe.batch_size == 1 and any(
         isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
         for layer in begun.network.modules()

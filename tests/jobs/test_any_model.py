@@ -256,6 +256,20 @@ def test_an_onnx_segmenter(images: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     with Image.open(tmp_path / "m" / "03.png") as mask:
         assert mask.size == (50, 43)
+    views = hw1("batch", "segment", images, tmp_path / "v", "--model", file, "--tta", *INLINE)
+    assert views.exit_code == 2
+    assert "--tta looks at each image in three sizes, and " in views.output
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_job_of_one_file_is_sampled_with_that_file(images: Path, tmp_path: Path) -> None:
+    file = save_onnx(tmp_path / "k.onnx")
+    classify(images, tmp_path / "out.csv", "--model", file)
+    words = "jobs", "verify", tmp_path / "out.csv", "--sample", 2
+    done = hw1(*words)
+    assert done.exit_code == 2
+    assert "Give the folder or the file that scored with --weights" in done.output
+    assert hw1(*words, "--weights", file).exit_code == 0
 
 
 def test_a_thousand_classes(images: Path, tmp_path: Path) -> None:

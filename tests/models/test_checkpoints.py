@@ -383,8 +383,10 @@ class TestLoading:
     def test_whose_file_it_is(self, tmp_path: Path) -> None:
         folder_of(tmp_path, "vgg16", "fcn8s")
         (tmp_path / "vgg16-best.pth").rename(tmp_path / "epoch3.pth")
-        with pytest.raises(InputError, match="doesn't say which member's"):
+        with pytest.raises(InputError, match=r"doesn't say which .*import epoch3\.pth NEW"):
             read_checkpoint(tmp_path / "epoch3.pth")
+        with pytest.raises(InputError, match="timm:resnet18 is an architecture, expected a check"):
+            read_checkpoint(tmp_path / "timm:resnet18")
         assert read_checkpoint(tmp_path / "epoch3.pth", "vgg16").member == "vgg16"
         assert read_checkpoint(tmp_path / "fcn8s-best.pth").member == "fcn8s"
         files.write({"a": torch.ones(1)}, tmp_path / "x", {"member": "vgg16"})

@@ -15,7 +15,9 @@ from hw1.training.source import find_source
 
 def picture(path: Path, values: object = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((2, 2), 0, np.uint8) + np.array(values, np.uint8)).save(path)
+    Image.fromarray(
+        np.zeros((2, 2, *np.shape(values)[2:]), np.uint8) + np.array(values, np.uint8)
+    ).save(path)
     return path
 
 
@@ -60,6 +62,9 @@ def test_images_and_masks_in_folders(tmp_path: Path) -> None:
     assert find_classes(None, tmp_path, [mask])[0].names == ("0", "1", "2")
     picture(mask, [[0, 200], [200, 255]])
     with pytest.raises(InputError, match=r"hold 2 values, 0, 200, .*--classes FILE lists"):
+        find_classes(None, tmp_path, [mask])
+    picture(mask, [[[128, 64, 128], [70, 70, 70]]] * 2)
+    with pytest.raises(InputError, match=r"colours such as 128,64,128, .*classes\.csv"):
         find_classes(None, tmp_path, [mask])
     picture(tmp_path / "masks/a_mask.jpg")
     mask.unlink()

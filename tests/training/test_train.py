@@ -462,3 +462,12 @@ def test_a_recipe_spells_out_its_command(tmp_path: Path) -> None:
     assert "--crop 24 48" in command
     assert "--colours 1.0 --dropout 0.5" in command
     assert "--mix" not in command
+
+
+def test_a_size_that_the_network_cannot_take_is_refused_before_the_first_step(
+    photos: Path, tmp_path: Path
+) -> None:
+    recipe = tiny.recipe(photos, member="torchvision:alexnet", size=64, size_from=32)
+    with pytest.raises(InputError, match=r"alexnet takes no images of 32 × 32 pixels .*--size"):
+        run(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "state.pt").exists()
