@@ -146,7 +146,7 @@ class World:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(streams, 1)
             os.dup2(streams, 2)
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             code = _hw1(line, before)
