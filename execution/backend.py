@@ -40,13 +40,14 @@ class Ready:
 class DecodedData:
     """A decoded piece: ``stop`` is how far it got, ``size`` in bytes, ``seconds`` what it took.
 
-    ``data`` is what the backend knows it by; nobody else reads it.
+    ``data`` is what the backend knows it by; nobody else reads it. ``notice``: see Decoded.
     """
 
     stop: int
     size: int
     data: object
     seconds: float = 0.0
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class Scheduler:
         self._at_most = UNBOUNDED
         self._largest = 0
         self._moved = 0.0
+        self._noticed = False
         # Without a success since: where they are many, none of them counts.
         self._verdicts: dict[Stage, list[tuple[OpenShard, Written]]] = {"decode": [], "predict": []}
 
@@ -225,6 +226,9 @@ class Scheduler:
             rest = item.piece.piece(outcome.stop, item.piece.stop)
             self._items.append(WorkItem(item.open, rest, suspect=item.suspect))
             item.piece = item.piece.piece(item.piece.first, outcome.stop)
+        if outcome.notice and not self._noticed:  # of one image, for all that are like it
+            self._noticed = True
+            report(logging.WARNING, "notice", outcome.notice, **where(item))
         item.size = outcome.size
         self._largest = max(self._largest, outcome.size)
         self._advance(item, "predict", outcome.data)

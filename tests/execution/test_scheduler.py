@@ -437,6 +437,16 @@ def test_what_is_wrong_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages[-1] == "5: crashed, ended its process, twice, alone, in predict"
 
 
+def test_what_decoding_notices_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Dark(Simulation):
+        def decode(self, piece: Shard, limit: float | None, actor: Hashable | None) -> Hashable:
+            done = DecodedData(piece.stop, 1, piece, notice=f"{piece.first} is dark")
+            return self._work("decode", piece, limit, actor, done)
+
+    run(Dark(), [2] * 9)
+    assert [line.split(" ", 1)[1] for line in caplog.messages] == ["is dark"]
+
+
 def test_the_rejection_names_the_limit() -> None:
     written: list[Rejection] = []
 
