@@ -9,6 +9,12 @@ from ..core.records import Committed, Shard, Written
 
 Stage = Literal["load", "decode", "predict", "write", "commit"]
 
+TIMES = 4
+"""How many times longer than its like a call takes that is late."""
+
+LATE = 15.0
+"""Seconds that a call, or a process's start, may take in any case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
