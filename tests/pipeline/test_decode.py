@@ -20,7 +20,7 @@ from hw1.core.preprocessing import Framing
 from hw1.core.records import Planned, Shard, UInt8
 from hw1.core.spec import TiffReading
 from hw1.models import _torchvision
-from hw1.pipeline import decode
+from hw1.pipeline import decode, strip
 from hw1.pipeline.crops import crop
 from hw1.pipeline.decode import (
     decode_crops,
@@ -563,6 +563,19 @@ def test_a_jpegs_metadata_costs_no_minutes(tmp_path: Path) -> None:
     assert np.array_equal(decoded(many, tmp_path), decoded(exif, tmp_path))
     path = tmp_path / "image"
     path.write_bytes(data[:2] + 2_000_000 * b"\xff\xe5\0\2" + data[2:])
+    assert rejection(path).reason == "too_large"
+
+
+def test_a_preview_in_a_jpegs_metadata_is_not_taken_for_its_picture(tmp_path: Path) -> None:
+    """It holds a scan's marker, and what comes after it may cost minutes all the same."""
+    data = encoded(RGB, "JPEG", quality=95)
+    preview = b"\xff\xe1\x01\x00Exif\0\0\xff\xda" + bytes(246)
+    large = b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)
+    content = data[:2] + preview + 400 * large + data[2:]
+    assert len(strip.picture_of_jpeg(content)) < len(data) + len(preview) + len(large)
+    assert np.array_equal(decoded(content, tmp_path), decoded(data, tmp_path))
+    path = tmp_path / "image"
+    path.write_bytes(data[:2] + preview + 150_000 * b"\xff\xe5\0\2" + data[2:])
     assert rejection(path).reason == "too_large"
 
 
