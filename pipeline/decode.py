@@ -43,7 +43,7 @@ from .formats import HEAD_BYTES, RAW_SUFFIXES, RAW_TIFF, format_of, suffix_of, u
 from .limits import Reject, check_size
 from .pixels import orientation_of, to_rgb
 from .source import read
-from .strip import picture_of_jpeg, picture_of_png
+from .strip import check_png, check_ppm, picture_of_jpeg, picture_of_png
 from .tiff import Tiff, open_tiff, too_dark
 from .tiff_layout import DEFAULT
 
@@ -60,7 +60,7 @@ FORMATS: Final = (
 )
 """What Pillow may try. Left to itself it also tries EPS, which runs Ghostscript."""
 
-_JPEG, _PNG, _TIFF = "JPEG", "PNG", "TIFF"
+_JPEG, _PNG, _PPM, _TIFF = "JPEG", "PNG", "PPM", "TIFF"
 _RAISE_RUNTIME_ERRORS: Final = ("AVIF", "WEBP", "TIFF")
 """Formats whose decoders say so that the content is damaged."""
 
@@ -145,8 +145,11 @@ def _opened(
         return _opened_tiff(name, data, reading)
     if known == _JPEG:
         return _pillow(picture_of_jpeg(data))
+    if known == _PPM:
+        check_ppm(data)
     if known != _PNG:
         return _pillow(data)
+    check_png(data)
     try:
         return _pillow(data)
     except (OSError, SyntaxError, ValueError):

@@ -21,6 +21,9 @@ MAX_SEGMENTS: Final = 100_000
 _LITTLE: Final = 2**18
 """A file of fewer bytes costs little, whatever is in it."""
 
+_HEADER: Final = 2**16
+"""A PPM's header is at most so long, comments and all."""
+
 _MUCH: Final = 2**22
 """Segments are left out where more bytes than these stand before the picture."""
 
@@ -40,6 +43,28 @@ def picture_of_png(data: bytes) -> bytes:
             kept.append(data[position:stop])
         position = stop
     return b"".join(kept)
+
+
+def check_png(data: bytes) -> None:
+    """Raise Reject for a PNG of more chunks than any has: each costs some microseconds."""
+    if len(data) < _LITTLE:
+        return
+    others = parts = 0
+    position = _SIGNATURE
+    while position + 8 <= len(data):
+        is_part = data[position + 4 : position + 8] == b"IDAT"
+        parts, others = parts + is_part, others + (not is_part)
+        if others > MAX_SEGMENTS or parts > 10 * MAX_SEGMENTS:
+            raise Reject("too_large", f"PNG: more than {others + parts - 1:,} chunks")
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+
+
+def check_ppm(data: bytes) -> None:
+    """Raise Reject for a PPM whose header, which is read byte by byte, has no end."""
+    numbers = 2 if data[:2] in (b"P1", b"P4") else 3
+    header = rb"P[1-6](?:(?:\s|#[^\r\n]*[\r\n])+\d+){%d}" % numbers
+    if len(data) > _LITTLE and not re.compile(header).match(data, 0, _HEADER):
+        raise Reject("truncated", f"PPM: its header is damaged, or longer than {_HEADER:,} bytes")
 
 
 def picture_of_jpeg(data: bytes) -> bytes:
