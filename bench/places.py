@@ -1,6 +1,6 @@
 """Measures whether an image's place in its batch matters: the same images, seven places on.
 
-    python bench/places.py IMAGES [MEMBER] [--precisions fp32,bf16,int8] [--count 448]
+    python bench/places.py IMAGES [MEMBER] [--precisions fp32,bf16,int8]
 
 Scores the first images of a folder, and again without the first seven of them, so that each of the
 others stands in another place, beside others, and some in another batch. Counts the labels and the
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("member", nargs="?", default="vgg16")
     parser.add_argument("--precisions", default="fp32,bf16,int8")
     parser.add_argument("--count", type=int, default=448)
+    parser.add_argument("--batch-size", type=int, default=64)
     args = parser.parse_args()
     folder = BUILD.parent / "places"
     shutil.rmtree(folder, ignore_errors=True)
@@ -45,6 +46,7 @@ def main() -> None:
             small = folder / "int8.safetensors"
             run("models", "quantise", args.member, small, "--images", args.images)
             model = ["--model", small]
+        model += ["--batch-size", args.batch_size]
         both = [scored(args.images, names[first:], folder, model) for first in (0, MOVED)]
         found = compare(both[0][MOVED:], both[1])
         print(json.dumps({"member": args.member, "precision": precision, **found}), flush=True)
