@@ -447,6 +447,13 @@ def test_what_is_wrong_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages[-1] == "5: crashed, ended its process, twice, alone, in predict"
 
 
+def test_a_suspect_shares_its_process_with_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Else those beside it become suspects too: here only the one that waited behind it does."""
+    run(Simulation(crash={"predict": {"13"}}), [8] * 20)
+    tried = {line.split(" ended")[0] for line in caplog.messages if "tried again alone" in line}
+    assert len(tried - {"predict of '13'"}) <= QUEUE
+
+
 def test_what_decoding_notices_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     class Dark(Simulation):
         def decode(self, piece: Shard, limit: float | None, actor: Hashable | None) -> Hashable:
@@ -494,11 +501,27 @@ def test_the_late_result_is_dropped_where_it_comes() -> None:
     assert simulation.now < 1000
 
 
-def test_what_is_late_and_fails_is_left_to_the_other_process() -> None:
-    simulation = Simulation(
-        room_=Room(2, 2, 9, 1000), hang={"predict": {"60"}}, stuck={"predict": {"70"}}
-    )
-    assert rejected(run(simulation, [2] * 40, Policy(timeout=20))) == {"60": "timeout"}
+def test_what_is_late_and_fails_is_left_to_the_other_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Fails(Simulation):
+        def predict(self, data: Any, limit: float | None, actor: Hashable) -> Hashable:
+            key = super().predict(data, limit, actor)
+            if data.images[0].image_id == "60":  # first it ends after 17 s, then it takes 10
+                first = self.flights[key].ends > self.now + LONG / 2
+                self.flights[key].ends = self.now + (17 if first else 10)
+                self.flights[key].outcome = DIED if first else self.flights[key].outcome
+            return key
+
+    simulation = Fails(room_=Room(2, 2, 9, 1000), stuck={"predict": {"60"}})
+    assert rejected(run(simulation, [2] * 40, Policy())) == {}
+    assert "given to another process too" in caplog.text
+    assert "predict of '60' to '61' ended its worker" not in caplog.text
+
+
+def test_what_is_late_everywhere_is_given_to_one_more_process_alone() -> None:
+    simulation = Simulation(room_=Room(2, 2, 9, 1000), hang={"predict": {"60"}})
+    assert rejected(run(simulation, [2] * 40, Policy(timeout=60))) == {"60": "timeout"}
 
 
 def test_what_is_late_and_nobody_else_can_do_is_said(caplog: pytest.LogCaptureFixture) -> None:
