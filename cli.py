@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
             return super().main(**extra)
         except SystemExit as end:
             if end.code == INTERRUPTED:  # by a second Ctrl-C torch would print
-                for number in (signal.SIGINT, signal.SIGTERM):
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     signal.signal(number, signal.SIG_IGN)
             raise
 

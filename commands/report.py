@@ -9,6 +9,7 @@ import click
 from ..core.text import printable
 from ..jobs.dry_run import DryRun
 from ..jobs.job import Summary
+from ..pipeline.find import counted
 
 
 def print_summary(summary: Summary, *, as_json: bool) -> None:
@@ -31,7 +32,9 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
     if summary.early is not None:
         lines.append(f"  decided by the first member alone: {100 * summary.early:.1f} %")
     if summary.ignored:
-        lines.append(f"  other files, ignored: {summary.ignored}")
+        files = "files" if summary.ignored > 1 else "file"
+        formats = counted(summary.ignored_formats)  # unknown of jobs begun earlier
+        lines.append(f"  ignored {summary.ignored} {files}" + (f": {formats}" if formats else ""))
     if summary.rejected:
         reasons = ", ".join(f"{count} {reason}" for reason, count in summary.reasons.most_common())
         lines += [
@@ -97,6 +100,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "rejected": summary.rejected,
         "reasons": dict(summary.reasons),
         "ignored": summary.ignored,
+        "ignored_formats": dict(summary.ignored_formats),
         "resumed": summary.resumed,
         "new": summary.new,
         "changed": summary.changed,

@@ -31,6 +31,7 @@ Kind = Literal[
     "folder",
     "update",
     "waiting",
+    "notice",
     "refused",
     "interrupted",
     "failed",

@@ -36,8 +36,9 @@ class Profile:
 
     ``batch_size`` is the number of images in a forward pass, ``threads`` that of an actor on a
     CPU (0 on a GPU, where the host's threads decide nothing). ``libraries`` are those that some
-    models need besides torch, with their versions: ``timm 1.0.31``. ``unit``: of a cascade, the
-    images from which batches of the undecided are packed, whole batches; else 0.
+    models need besides torch, or some images besides Pillow, with their versions: ``timm 1.0.31``.
+    ``unit``: of a cascade, the images from which batches of the undecided are packed, whole
+    batches; else 0.
     """
 
     device: Device
@@ -139,7 +140,7 @@ def detect(
 ) -> Profile:
     """The profile that this machine gives for these choices.
 
-    ``libraries`` are the packages that the models need besides torch.
+    ``libraries`` are the packages that models and images need besides torch and Pillow.
     """
     return Profile(
         device=device,

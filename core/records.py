@@ -82,7 +82,8 @@ class Decoded:
     ``piece`` is what was looked at: its beginning where memory ended it early, never empty.
     ``positions`` are the positions in the plan of the images that could be decoded, and
     ``image_ids`` their names. ``arrays`` holds, for classification, one uint8 (n, H, W, 3) array
-    a distinct framing; for segmentation, one uint8 (H, W, 3) RGB array an image.
+    a distinct framing; for segmentation, one uint8 (H, W, 3) RGB array an image. ``notice`` is
+    what a person should know of one of them, in words.
     """
 
     piece: Shard
@@ -90,6 +91,7 @@ class Decoded:
     image_ids: tuple[str, ...]
     arrays: tuple[UInt8, ...]
     rejections: tuple[Rejection, ...]
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """The processes that the scheduler calls by name: predictors, and decoders for suspects."""
 
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..core.errors import EnvironmentFault
 from ..core.events import report
-from .backend import Backend, Fault, Policy, Stage
+from .backend import LATE, TIMES, Backend, Fault, Policy, Stage
 
 QUEUE = 2
 """Calls that a predictor has at a time: one that runs, and one that waits for it."""
@@ -38,10 +38,14 @@ class Actor:
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A place for an actor: the one that is there, or when the next one starts."""
+    """A place for an actor: the one that is there, or when the next one starts.
+
+    ``hurried``: one that took too long to start was replaced, since the last that did start.
+    """
 
     actor: Actor | None = None
     failures: int = 0
+    hurried: bool = False
     after: float = 0.0
     fault: BaseException | None = None
 
@@ -53,6 +57,7 @@ class ActorPool:
         self._backend = backend
         self._policy = policy
         self._slots: dict[Stage, list[Slot]] = {"predict": [], "decode": []}
+        self._slowest = 0.0
 
     def reconcile(self, decoders: int) -> Iterator[tuple[Hashable, Actor]]:
         """Start and stop actors so that there are as many as wanted; yields the calls of new ones.
@@ -74,11 +79,14 @@ class ActorPool:
                     yield call, slot.actor
                 elif slot.actor is not None and not slot.actor.ready:
                     self._report_slow(slot.actor, now)
+                    self._replace_late(slot, slot.actor, now)
 
     def ready(self, actor: Actor) -> None:
         """Its load succeeded."""
         actor.ready = True
-        self._slot(actor).failures = 0
+        slot = self._slot(actor)
+        slot.failures, slot.hurried = 0, False
+        self._slowest = max(self._slowest, self._backend.clock() - actor.since)
 
     def failed(self, actor: Actor, fault: Fault) -> None:
         """Its load did not succeed. Raises what is neither the machine's fault nor a death."""
@@ -122,9 +130,9 @@ class ActorPool:
             self.replace(idle[0])
         return None
 
-    def free(self, held: int) -> Actor | None:
+    def free(self, held: int = 0, but: Sequence[Actor | None] = ()) -> Actor | None:
         """The predictor to give a piece to, with so many of the least busy kept for suspects."""
-        ready = [w for w in self._actors("predict") if w.ready and not w.alone]
+        ready = [w for w in self._actors("predict") if w.ready and not w.alone and w not in but]
         ready.sort(key=lambda w: (w.calls, w.used))
         return next((w for w in ready[held:] if w.calls < QUEUE), None)
 
@@ -147,6 +155,21 @@ class ActorPool:
                 "it waits for a free device or processor, or still loads"
             )
             report(logging.WARNING, "waiting", text)
+
+    def _replace_late(self, slot: Slot, actor: Actor, now: float) -> None:
+        """Replace, once, what takes several times as long to start as others did.
+
+        Where a process is killed as it starts, Ray waits a minute for it.
+        """
+        patience = max(LATE, TIMES * self._slowest)
+        if self._slowest and now - actor.since > patience and not slot.hurried:
+            slot.hurried = True
+            text = (
+                f"a worker to {actor.stage} is not ready after {now - actor.since:.0f} s, the "
+                f"slowest was after {self._slowest:.1f} s: another one is started"
+            )
+            report(logging.WARNING, "waiting", text)
+            self.replace(actor)
 
     def _actors(self, stage: Stage) -> list[Actor]:
         return [slot.actor for slot in self._slots[stage] if slot.actor is not None]

@@ -9,6 +9,12 @@ from ..core.records import Committed, Shard, Written
 
 Stage = Literal["load", "decode", "predict", "write", "commit"]
 
+TIMES = 4
+"""How many times longer than its like a call takes that is late."""
+
+LATE = 15.0
+"""Seconds that a call, or a process's start, may take in any case."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -40,13 +46,14 @@ class Ready:
 class DecodedData:
     """A decoded piece: ``stop`` is how far it got, ``size`` in bytes, ``seconds`` what it took.
 
-    ``data`` is what the backend knows it by; nobody else reads it.
+    ``data`` is what the backend knows it by; nobody else reads it. ``notice``: see Decoded.
     """
 
     stop: int
     size: int
     data: object
     seconds: float = 0.0
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

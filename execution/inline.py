@@ -52,6 +52,7 @@ def run_inline(work: Work, shards: Iterable[Shard], commit: Callable[[Committed]
     """
     predictor = _retrying(work.load)
     flow = Flow()
+    noticed = False
     for shard in shards:
         start = time.monotonic()
         pieces: list[Written] = []
@@ -63,6 +64,9 @@ def run_inline(work: Work, shards: Iterable[Shard], commit: Callable[[Committed]
             images = decoded.piece.stop - at
             flow.decoded(images, seen - began)
             at = decoded.piece.stop
+            if decoded.notice and not noticed:  # of one image, for all that are like it
+                noticed = True
+                report(logging.WARNING, "notice", decoded.notice, shard=shard.id)
             predicted = _retrying(predictor, decoded)
             flow.predicted(images, time.monotonic() - seen, time.monotonic())
             pieces.append(_retrying(work.write, predicted))

@@ -1,11 +1,17 @@
 """What the scheduler keeps account of: shards begun, pieces on their way, calls in flight."""
 
+import math
+from collections import deque
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TypedDict
 
 from ..core.records import Shard, Written
 from .actor_pool import Actor
-from .backend import Stage
+from .backend import LATE, TIMES, Stage
+
+LIKE, FEW = 20, 5
+"""Calls of a stage, the latest, that others are compared with, and at least so many."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +29,8 @@ class WorkItem:
 
     ``suspect`` is the stage in which a process died that had the piece; ``deaths`` counts the
     processes that it ended alone there, ``tries`` what the machine failed, ``moves`` the machines
-    that it lost.
+    that it lost. ``calls`` are in flight for it: two where it was ``late`` and is ``doubled``;
+    ``said``: it is late, and nothing else can do it.
     """
 
     open: OpenShard
@@ -36,6 +43,10 @@ class WorkItem:
     tries: int = 0
     moves: int = 0
     after: float = 0.0
+    calls: int = 0
+    late: bool = False
+    doubled: bool = False
+    said: bool = False
 
     @property
     def alone(self) -> bool:
@@ -54,12 +65,36 @@ class WorkItem:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """What is in flight: an item's stage, or a actor's load where there is no item."""
+    """What is in flight: an item's stage, or an actor's load where there is no item.
+
+    ``overtaken``: another call for the item has ended, and counts.
+    """
 
     item: WorkItem | None
     actor: Actor | None
     since: float
     alone: bool = False
+    overtaken: bool = False
+
+
+class Pace:
+    """How long the calls of each stage take, by the latest, and which takes several times that."""
+
+    def __init__(self) -> None:
+        self._latest: dict[Stage, deque[float]] = {}
+
+    def ended(self, stage: Stage, seconds: float) -> None:
+        """A call took so long, and succeeded."""
+        self._latest.setdefault(stage, deque(maxlen=LIKE)).append(seconds)
+
+    def usual(self, stage: Stage) -> float:
+        """The median of the latest, infinite where they are too few to tell."""
+        latest = self._latest.get(stage, ())
+        return median(latest) if len(latest) >= FEW else math.inf
+
+    def is_late(self, stage: Stage, seconds: float) -> bool:
+        """Whether a call that has taken so long takes several times what its like take."""
+        return seconds > max(LATE, TIMES * self.usual(stage))
 
 
 def describe(item: WorkItem) -> str:

@@ -194,10 +194,11 @@ def no_sigterm_handler() -> Iterator[None]:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Keep SIGTERM from the processes that Ray starts meanwhile, and from theirs.
+    """Keep SIGTERM and SIGHUP from the processes that Ray starts meanwhile, and from theirs.
 
-    systemd and Slurm send it to all of a job's processes at once. It is for this one, which then
-    stops the others in order: by SIGKILL, for what they write is thrown away.
+    systemd and Slurm, and a terminal that closes, send them to all of a job's processes at once.
+    They are for this one, which then stops the others in order: by SIGKILL, for what they write
+    is thrown away.
     """
 
     class Shielded(internal("ray._private.services", "ConsolePopen", subprocess.Popen)):  # type: ignore[misc]
@@ -205,7 +206,7 @@ def shielded() -> Iterator[None]:
             self, *args: Any, preexec_fn: Callable[[], object] | None = None, **options: Any
         ) -> None:
             def shield() -> None:
-                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
                 if preexec_fn is not None:
                     preexec_fn()
 

@@ -71,8 +71,8 @@ class _Process(worker.ActorProcess):
 
 _ACTOR: Any = ray.remote(max_restarts=0, max_task_retries=0)(_Process)
 
-_Small = tuple[int, int, float] | float | _Loaded | Written | Committed | None
-"""What the driver reads of a call's result: of decode, how far it got, its bytes and seconds."""
+_Small = tuple[int, int, float, str] | float | _Loaded | Written | Committed | None
+"""What the driver reads of a call's result: of decode, see ``worker.Decoding``."""
 
 _Large = tuple[object, str | None]
 """What it need not read: where that lies in the store, and the machine that made it."""
@@ -626,8 +626,8 @@ class _RayBackend:
             return self._loaded(small, self._starting[call])
         if small is None or isinstance(small, float):
             return Ready() if small is None else PredictedData((large, machine), small)
-        stop, size, seconds = small
-        return DecodedData(stop, size, (large, machine), seconds)
+        stop, size, seconds, notice = small
+        return DecodedData(stop, size, (large, machine), seconds, notice)
 
     def _loaded(self, found: _Loaded, actor: Hashable) -> Outcome:
         """Whether a predictor's machine proved itself, and its sample is as the first one's."""

@@ -34,7 +34,7 @@ from .backend import (
     Stage,
 )
 from .flow import Flow
-from .items import Call, OpenShard, WorkItem, describe, where
+from .items import Call, OpenShard, Pace, WorkItem, describe, where
 
 VERDICTS = 10
 """Images rejected one after the other, without a success between, that accuse the machine."""
@@ -70,6 +70,8 @@ class Scheduler:
         self._at_most = UNBOUNDED
         self._largest = 0
         self._moved = 0.0
+        self._noticed = False
+        self._pace = Pace()
         # Without a success since: where they are many, none of them counts.
         self._verdicts: dict[Stage, list[tuple[OpenShard, Written]]] = {"decode": [], "predict": []}
 
@@ -83,12 +85,13 @@ class Scheduler:
         source = iter(shards)
         self._moved = self._backend.clock()
         while True:
+            self._hurry()
             self._start_items()
             while self._room() and (shard := next(source, None)) is not None:
                 self._open += 1
                 self._items.append(WorkItem(OpenShard(shard, self._backend.clock()), shard))
                 self._start_items()
-            if not self._items and all(call.item is None for call in self._calls.values()):
+            if not self._items and not self._going():
                 for stage in self._verdicts:
                     self._confirm(stage)
                 self._start_items()
@@ -115,8 +118,6 @@ class Scheduler:
     def _start(self, item: WorkItem, held: int) -> bool:
         """Start an item's next stage, if there is a place for it."""
         actor: Actor | None = None
-        limit = self._policy.limit(len(item.piece.images))
-        seconds = self._backend.clock() - item.open.since
         if item.stage == "decode" and not self._decodable():
             return False
         if item.alone:
@@ -125,6 +126,13 @@ class Scheduler:
             actor = self._pool.free(held)
         if actor is None and (item.alone or item.stage == "predict"):
             return False
+        self._launch(item, actor)
+        return True
+
+    def _launch(self, item: WorkItem, actor: Actor | None) -> None:
+        """Call for an item's stage, in an actor or anywhere."""
+        limit = self._policy.limit(len(item.piece.images))
+        seconds = self._backend.clock() - item.open.since
         if item.stage == "decode":
             key = self._backend.decode(item.piece, limit, actor and actor.key)
         elif item.stage == "predict":
@@ -140,7 +148,45 @@ class Scheduler:
             actor.calls += 1
             actor.used = True
             actor.alone = item.alone
+        item.calls += 1
         self._calls[key] = Call(item, actor, self._backend.clock(), item.alone)
+
+    def _going(self) -> list[WorkItem]:
+        """The items that are in flight."""
+        calls = (c for c in self._calls.values() if not c.overtaken)
+        return list({id(c.item): c.item for c in calls if c.item is not None}.values())
+
+    def _hurry(self) -> None:
+        """Give what takes several times what its like take to another process too, if one is free.
+
+        The first result counts. Not what is written, and not suspects, which are told apart by the
+        processes that they end.
+        """
+        now = self._backend.clock()
+        for call in list(self._calls.values()):
+            item, taken = call.item, now - call.since
+            if item is None or call.overtaken or call.alone or item.doubled:
+                continue
+            if not self._pace.is_late(item.stage, taken):
+                continue
+            item.late = True
+            also = item.doubled = self._launch_also(item)
+            if also or (self._pace.is_late(item.stage, taken / 2) and not item.said):
+                item.said = True
+                usual = self._pace.usual(item.stage)
+                text = f"{describe(item)} has taken {taken:.0f} s, its like about {usual:.1f} s: "
+                text += "given to another process too" if also else "it is waited for"
+                report(logging.WARNING, "waiting", text, **where(item))
+
+    def _launch_also(self, item: WorkItem) -> bool:
+        """Call for an item's stage once more, where there is a process for it."""
+        if item.stage == "decode":
+            self._launch(item, None)
+            return True
+        late = [c.actor for c in self._calls.values() if c.item is not None and c.item.late]
+        if item.stage != "predict" or (actor := self._pool.free(but=late)) is None:
+            return False
+        self._launch(item, actor)
         return True
 
     def _room(self) -> bool:
@@ -152,10 +198,11 @@ class Scheduler:
     def _decodable(self) -> bool:
         """Whether another piece may be decoded: its bytes, guessed by the largest, must fit."""
         room = self._backend.room()
-        going = [c.item for c in self._calls.values() if c.item is not None]
+        going = self._going()
         decoding = sum(item.stage == "decode" for item in going)
+        calls = sum(item.calls for item in going if item.stage == "decode")
         held = sum(item.size for item in going) + sum(item.size for item in self._items)
-        expected = held + (decoding + 1) * self._largest
+        expected = held + (calls + 1) * self._largest
         fits = expected <= room.bytes or (not held and not decoding)
         return decoding < min(self._at_most, room.decoders) and fits
 
@@ -174,7 +221,7 @@ class Scheduler:
 
     def _report_waiting(self, *, moved: bool) -> None:
         """Say, once in a while, that all waits for decode: a cluster may have no processor."""
-        going = [call.item for call in self._calls.values() if call.item is not None]
+        going = self._going()
         idle = self._backend.clock() - self._moved
         if moved:
             self._moved = self._backend.clock()
@@ -192,16 +239,19 @@ class Scheduler:
         actor, item = call.actor, call.item
         if item is None:
             assert actor is not None
-            if actor.gone:
-                return
-            if isinstance(outcome, Fault):
-                self._pool.failed(actor, outcome)
-            else:
-                self._pool.ready(actor)
+            self._started(actor, outcome)
             return
         if actor is not None:
             actor.calls -= 1
             actor.alone = False
+        item.calls -= not call.overtaken
+        if call.overtaken or (isinstance(outcome, Fault) and item.calls):
+            if isinstance(outcome, Fault):
+                self._replace(call, outcome)
+            return
+        self._overtake(item)
+        if not isinstance(outcome, Fault) and not call.alone:
+            self._pace.ended(item.stage, self._backend.clock() - call.since)
         if isinstance(outcome, Fault):
             self._failed(item, call, outcome)
         elif isinstance(outcome, DecodedData):
@@ -220,11 +270,29 @@ class Scheduler:
         elif isinstance(outcome, Written):
             self._written(item.open, outcome)
 
+    def _started(self, actor: Actor, outcome: Outcome) -> None:
+        if actor.gone:
+            return
+        if isinstance(outcome, Fault):
+            self._pool.failed(actor, outcome)
+        else:
+            self._pool.ready(actor)
+
+    def _overtake(self, item: WorkItem) -> None:
+        """The item's other calls don't count any more."""
+        for other in self._calls.values():
+            if other.item is item:
+                other.overtaken = True
+        item.calls, item.late, item.doubled, item.said = 0, False, False, False
+
     def _decoded(self, item: WorkItem, outcome: DecodedData) -> None:
         if outcome.stop < item.piece.stop:
             rest = item.piece.piece(outcome.stop, item.piece.stop)
             self._items.append(WorkItem(item.open, rest, suspect=item.suspect))
             item.piece = item.piece.piece(item.piece.first, outcome.stop)
+        if outcome.notice and not self._noticed:  # of one image, for all that are like it
+            self._noticed = True
+            report(logging.WARNING, "notice", outcome.notice, **where(item))
         item.size = outcome.size
         self._largest = max(self._largest, outcome.size)
         self._advance(item, "predict", outcome.data)
@@ -249,15 +317,16 @@ class Scheduler:
         if sum(len(w.piece.images) for w in shard.written) == len(shard.shard.images):
             self._items.append(WorkItem(shard, shard.shard, "commit"))
 
-    def _failed(self, item: WorkItem, call: Call, fault: Fault) -> None:
-        if (
-            call.actor is not None
-            and fault.kind in ("died", "lost", "gone")
-            and not call.actor.gone
-        ):
+    def _replace(self, call: Call, fault: Fault) -> None:
+        """Start another actor for one that a call has ended."""
+        ended = fault.kind in ("died", "lost", "gone")
+        if call.item is not None and call.actor is not None and ended and not call.actor.gone:
             self._pool.replace(call.actor)
-            text = f"a worker ended with {describe(item)}, and is replaced: {fault.detail}"
-            report(logging.INFO, "worker", text, reason=fault.kind, **where(item))
+            text = f"a worker ended with {describe(call.item)}, and is replaced: {fault.detail}"
+            report(logging.INFO, "worker", text, reason=fault.kind, **where(call.item))
+
+    def _failed(self, item: WorkItem, call: Call, fault: Fault) -> None:
+        self._replace(call, fault)
         if fault.final:
             assert fault.error is not None
             raise fault.error

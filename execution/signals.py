@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM (a preempted node, a closing shell) for the length of a with-statement."""
+"""What asks a job to end, for the length of a with-statement: Ctrl-C, SIGTERM, a closed terminal.
+
+A preempted node sends SIGTERM, a lost SSH session SIGHUP, which `nohup` has had ignored.
+"""
 
 import signal
 import threading
@@ -8,7 +11,7 @@ from types import FrameType
 
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
-BOTH = (signal.SIGINT, signal.SIGTERM)
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -31,18 +34,21 @@ def handled(handler: Handler, *numbers: signal.Signals) -> Iterator[None]:
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt in the main thread, as Ctrl-C does."""
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as Ctrl-C does.
+
+    But for a SIGHUP that is ignored.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    with handled(interrupt, signal.SIGTERM):
+    with handled(interrupt, *{signal.SIGTERM, *_heeded()} - {signal.SIGINT}):
         yield
 
 
 @contextmanager
 def kept_interrupt() -> Iterator[None]:
-    """Let neither be lost in what sets handlers too, or calls hooks: it is raised at the end again.
+    """Let none be lost in what sets handlers too, or calls hooks: it is raised at the end again.
 
     What a handler raises is lost where it interrupts a hook of Python's (around a fork, at an
     object's end). A signal that is ignored stays so.
@@ -54,9 +60,8 @@ def kept_interrupt() -> Iterator[None]:
         came = True
         raise KeyboardInterrupt
 
-    heeded = [number for number in BOTH if signal.getsignal(number) is not signal.SIG_IGN]
     try:
-        with handled(interrupt, *heeded):
+        with handled(interrupt, *_heeded()):
             yield
     finally:
         if came:
@@ -65,6 +70,10 @@ def kept_interrupt() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore both: what is stopped by halves leaves processes."""
-    with handled(signal.SIG_IGN, *BOTH):
+    """Ignore them: what is stopped by halves leaves processes."""
+    with handled(signal.SIG_IGN, *ENDS):
         yield
+
+
+def _heeded() -> list[signal.Signals]:
+    return [number for number in ENDS if signal.getsignal(number) is not signal.SIG_IGN]

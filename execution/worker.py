@@ -22,8 +22,8 @@ from .ray_health import oom_kills
 
 T = TypeVar("T")
 
-Decoding = tuple[tuple[int, int, float], Decoded]
-"""How far a piece got, its bytes and seconds, which the driver reads; the piece, which it need not.
+Decoding = tuple[tuple[int, int, float, str], Decoded]
+"""What the driver reads, how far a piece got, its bytes, seconds and notice; and the piece itself.
 """
 
 
@@ -56,7 +56,7 @@ def decode(pickled: bytes, piece: Shard, limit: float | None) -> Decoding:
     with limited(limit):
         decoded = the_work(pickled).decode(piece)
     size = sum(array.nbytes for array in decoded.arrays)
-    return (decoded.piece.stop, size, time.monotonic() - began), decoded
+    return (decoded.piece.stop, size, time.monotonic() - began, decoded.notice), decoded
 
 
 def write(

@@ -1,6 +1,7 @@
 """What the kinds of job have in common: the methods that make them, and their summary."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,6 +81,7 @@ def engine_options(spec: JobSpec) -> EngineOptions:
 class Summary:
     """What became of a job.
 
+    ``ignored`` counts files, ``ignored_formats`` those of each suffix.
     ``resumed`` is the number of images that were done before this run, ``seconds`` its length.
     ``new``, ``changed`` and ``gone`` count what IN has that the result has not, where it could be
     ``compared``. ``early`` is the share of the images, 0 to 1, that a cascade's first member
@@ -91,6 +93,7 @@ class Summary:
     job: Path
     planned: int
     ignored: int
+    ignored_formats: Mapping[str, int]
     scored: int = 0
     rejected: int = 0
     reasons: Counter[str] = field(default_factory=Counter)

@@ -1,8 +1,9 @@
 """Chooses a job's numerics profile when it begins, and keeps to it when it resumes."""
 
-from collections.abc import Mapping, Sequence
+import importlib.util
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,14 +13,24 @@ from ..core.numerics import Profile
 from ..core.spec import JobSpec
 from ..execution.engines import Engine
 from ..models.arithmetic import libraries
+from ..pipeline.tiff_layout import HOW_TO_INSTALL
 from .job import Job
 
+_TIFF_PACKAGES: Final = ("imagecodecs", "tifffile")
+"""What decodes TIFFs beside Pillow."""
 
-def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profile:
+
+def choose_profile(
+    job: Job, engine: Engine, recorded: Profile | None, *, tiffs: bool = False
+) -> Profile:
     """The profile of the place where the models will run.
 
-    What is not asked for is as recorded, or, for a new job, chosen by capability.
+    What is not asked for is as recorded, or, for a new job, chosen by capability. ``tiffs``: the
+    plan of a new job has some.
     """
+    if recorded is not None:  # jobs begun earlier have none of these
+        tiffs = "tifffile" in recorded.libraries
+    decoders = _TIFF_PACKAGES if tiffs else ()
     spec = job.spec
     backend = _asked(spec, "backend") or (recorded and numerics.backend_of(recorded)) or "torch"
     device = _asked(spec, "device") or (recorded and recorded.device) or "auto"
@@ -36,9 +47,24 @@ def choose_profile(job: Job, engine: Engine, recorded: Profile | None) -> Profil
         precision,
         batch_size,
         _asked(spec, "threads") or (recorded and recorded.threads) or engine.threads(),
-        libraries(job.checkpoints, backend),
+        (*libraries(job.checkpoints, backend), *decoders),
         backend,
         recorded.unit if recorded else job.unit(batch_size),
+    )
+
+
+def has_tiffs(formats: Collection[str]) -> bool:
+    """Whether there are TIFFs among images with these suffixes."""
+    return not {".tif", ".tiff"}.isdisjoint(formats)
+
+
+def missing_codecs(formats: Mapping[str, int]) -> str:
+    """What to say where TIFFs are planned (images by suffix) that may need what isn't here."""
+    if not has_tiffs(formats) or importlib.util.find_spec("imagecodecs") is not None:
+        return ""
+    return (
+        "imagecodecs is not installed: compressed TIFFs of layouts that Pillow doesn't read will "
+        f"be rejected as unsupported: {HOW_TO_INSTALL}"
     )
 
 

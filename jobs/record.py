@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from ..core.errors import Refused
 from ..core.records import Count, TaskKind
+from ..pipeline.find import Found
 
 VERSION = 1
 """The newest job.json that can be read; one without a version is of the first."""
@@ -25,9 +26,17 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
     planned: Count
     ignored: Count
+    ignored_formats: dict[str, Count] = {}
+    """Of the ignored files, by their suffix in lower case, "" where there is none."""
     scored: Count | UnsetType = UNSET
     rejected: Count | UnsetType = UNSET
     reasons: dict[str, Count] | UnsetType = UNSET
+
+
+def counted(found: Found, planned: int) -> Counts:
+    """What is known when a plan is frozen."""
+    formats = dict(found.ignored_formats)
+    return Counts(planned=planned, ignored=found.ignored, ignored_formats=formats)
 
 
 class _Identity(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
+import msgspec
+
 from .. import __version__
 from ..core import numerics
 from ..core.durable import write_bytes
@@ -34,9 +36,9 @@ from .log import logged
 from .merged import stale_rows, whole
 from .output import earlier_files, recorded_output
 from .plan import PLAN, write_plan
-from .profile import choose_profile, recorded_profile
+from .profile import choose_profile, has_tiffs, missing_codecs, recorded_profile
 from .progress import Progress
-from .record import VERSION, Counts, JobRecord, State
+from .record import VERSION, JobRecord, State, counted
 from .storm import Storm
 from .table import Table
 from .update import intact, refuse_unplanned, rejected_now, report_changes, report_repair, update
@@ -88,7 +90,8 @@ def _begin(job: Job, folder: JobFolder, progress: Progress, command: Sequence[st
         _at("listing images")
         found = finding.result()
         job.output.check_names(found.root, found.images)
-        profile = choose_profile(job, engine, recorded=None)
+        tiffs = has_tiffs(found.formats)
+        profile = choose_profile(job, engine, recorded=None, tiffs=tiffs)
         lock.enter_context(folder.lock())
         if folder.exists() and not job.spec.overwrite:
             raise Refused(f"{folder.path}: another process has just begun this job")
@@ -105,6 +108,8 @@ def _begin(job: Job, folder: JobFolder, progress: Progress, command: Sequence[st
             record = _freeze(job, folder, found, profile, command)
             text = f"begun by hw1 {__version__}: {len(found.images)} images planned"
             report(logging.INFO, "begin", text, node=platform.node())
+            if lack := missing_codecs(found.formats):
+                report(logging.WARNING, "notice", lack)
             plans = read_plans(folder.path, record)
             return _run(job, folder, plans, record, {}, engine, progress)
 
@@ -175,7 +180,7 @@ def _freeze(
         root=absolute(found.root),
         output=absolute(job.spec.output),
         shard_size=job.shard_size(profile.batch_size),
-        counts=Counts(planned=len(found.images), ignored=found.ignored),
+        counts=counted(found, len(found.images)),
         fingerprint=fingerprint({**identity, "int8": int8} if int8 else identity),
         identity=identity,
         int8=int8,
@@ -369,8 +374,16 @@ def _finish(
 ) -> Summary:
     """Merge the parts, check that planned = scored + rejected, and say that it is done."""
     record = folder.read()
-    planned, ignored = len(plans.current), record.counts.ignored
-    summary = Summary(job.task, job.spec.output, folder.path, planned, ignored, resumed=resumed)
+    planned, before = len(plans.current), record.counts
+    summary = Summary(
+        job.task,
+        job.spec.output,
+        folder.path,
+        planned,
+        before.ignored,
+        before.ignored_formats,
+        resumed=resumed,
+    )
     rejections: list[Rejection] = []
 
     def tallied(shards: Iterator[ShardAccount]) -> Iterator[ShardAccount]:
@@ -393,9 +406,9 @@ def _finish(
         if record.state != "done":
             job.output.drop(stale_rows(folder.path, plans, done), plans.scored(rejections))
         write_bytes(folder.rejected_path, [rejected_csv(rejections)])
-        counts = Counts(
+        counts = msgspec.structs.replace(
+            before,
             planned=planned,
-            ignored=ignored,
             scored=summary.scored,
             rejected=summary.rejected,
             reasons=dict(summary.reasons),

@@ -18,7 +18,7 @@ from .generations import Plans, add_generation
 from .job import Job
 from .ledger import repair_ledger
 from .output import earlier_files
-from .record import Counts, JobRecord
+from .record import JobRecord, counted
 
 
 def intact(job: Job, folder: JobFolder, plans: Plans) -> dict[int, Committed]:
@@ -120,7 +120,7 @@ def update(
         state="running",
         host=platform.node(),
         error=None,
-        counts=Counts(planned=len(plans.current), ignored=found.ignored),
+        counts=counted(found, len(plans.current)),
     )
     folder.write(record)
     folder.keep(record)

@@ -15,7 +15,8 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +43,8 @@ from .formats import HEAD_BYTES, RAW_SUFFIXES, RAW_TIFF, format_of, suffix_of, u
 from .limits import Reject, check_size
 from .pixels import orientation_of, to_rgb
 from .source import read
-from .strip import picture_of_jpeg, picture_of_png
-from .tiff import Tiff, open_tiff
+from .strip import check_png, check_ppm, picture_of_jpeg, picture_of_png
+from .tiff import Tiff, open_tiff, too_dark
 from .tiff_layout import DEFAULT
 
 FORMATS: Final = (
@@ -59,7 +60,7 @@ FORMATS: Final = (
 )
 """What Pillow may try. Left to itself it also tries EPS, which runs Ghostscript."""
 
-_JPEG, _PNG, _TIFF = "JPEG", "PNG", "TIFF"
+_JPEG, _PNG, _PPM, _TIFF = "JPEG", "PNG", "PPM", "TIFF"
 _RAISE_RUNTIME_ERRORS: Final = ("AVIF", "WEBP", "TIFF")
 """Formats whose decoders say so that the content is damaged."""
 
@@ -74,7 +75,8 @@ class Picture:
 
     def __init__(self, data: bytes, source: "Image.Image | Tiff") -> None:
         self._data = data
-        self._source = source
+        self._tiff = source if isinstance(source, Tiff) else None
+        self._source = source.image or source if isinstance(source, Tiff) else source
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,6 +92,12 @@ class Picture:
         """Let a JPEG be decoded at a smaller scale, of at least this many pixels a side."""
         if isinstance(self._source, Image.Image):
             self._source.draft(None, (least, least))  # of other formats this is a no-op
+
+    def notice(self, decoded: Image.Image) -> str:
+        """What a person should know of how it was decoded, in words; "" for nothing."""
+        with suppress(Exception):  # it must cost no image
+            return too_dark(self._tiff, decoded) if self._tiff else ""
+        return ""
 
     def rgb(self) -> Image.Image:
         """The first frame, decoded, as mode "RGB", upright; Reject where it is damaged."""
@@ -137,15 +145,18 @@ def _opened(
         return _opened_tiff(name, data, reading)
     if known == _JPEG:
         return _pillow(picture_of_jpeg(data))
+    if known == _PPM:
+        check_ppm(data)
     if known != _PNG:
         return _pillow(data)
+    check_png(data)
     try:
         return _pillow(data)
     except (OSError, SyntaxError, ValueError):
         return _pillow(picture_of_png(data))
 
 
-def _opened_tiff(name: str, data: bytes, reading: TiffReading) -> "Image.Image | Tiff":
+def _opened_tiff(name: str, data: bytes, reading: TiffReading) -> Tiff:
     suffix = suffix_of(name)
     if suffix in RAW_SUFFIXES or RAW_TIFF.match(data[:HEAD_BYTES]):
         kind = suffix[1:].upper() or "TIFF"
@@ -158,7 +169,7 @@ def _opened_tiff(name: str, data: bytes, reading: TiffReading) -> "Image.Image |
         image.seek(tiff.index)
     except (OSError, SyntaxError, ValueError, EOFError):
         return tiff.without_pillow()
-    return image
+    return replace(tiff, image=image)
 
 
 def _pillow(data: bytes) -> Image.Image:
@@ -192,6 +203,7 @@ def decode_crops(
     least = 2 * max(map(longest_side, framings))
     positions: list[int] = []
     rejections: list[Rejection] = []
+    notice = ""
     for position, planned in enumerate(piece.images, piece.first):
         try:
             with _crashes():
@@ -199,6 +211,7 @@ def decode_crops(
                 if draft:
                     picture.draft(least)
                 image = picture.rgb()
+                notice = notice or _noticed(planned, picture, image)
                 for array, framing in zip(arrays, framings, strict=True):
                     array[len(positions)] = crop(image, framing)
         except Reject as fault:
@@ -207,7 +220,7 @@ def decode_crops(
         positions.append(position)
     count = len(positions)
     kept = tuple(array[:count].copy() if rejections else array for array in arrays)
-    return _decoded(piece, positions, kept, rejections)
+    return _decoded(piece, positions, kept, rejections, notice)
 
 
 def decode_photos(
@@ -228,6 +241,7 @@ def decode_photos(
     photos: list[UInt8] = []
     positions: list[int] = []
     rejections: list[Rejection] = []
+    notice = ""
     held = 0
     for position, planned in enumerate(piece.images, piece.first):
         try:
@@ -238,7 +252,9 @@ def decode_photos(
                     cut = position // together * together
                     piece = piece.piece(piece.first, cut if cut > piece.first else position)
                     break
-                photos.append(np.asarray(picture.rgb()))
+                image = picture.rgb()
+                notice = notice or _noticed(planned, picture, image)
+                photos.append(np.asarray(image))
             held += photos[-1].nbytes
             positions.append(position)
         except Reject as fault:
@@ -246,7 +262,12 @@ def decode_photos(
     kept = sum(position < piece.stop for position in positions)
     left = {planned.image_id for planned in piece.images}
     rejections = [each for each in rejections if each.image_id in left]
-    return _decoded(piece, positions[:kept], tuple(photos[:kept]), rejections)
+    return _decoded(piece, positions[:kept], tuple(photos[:kept]), rejections, notice)
+
+
+def _noticed(planned: Planned, picture: Picture, image: Image.Image) -> str:
+    said = picture.notice(image)
+    return f"{planned.image_id}: {said}" if said else ""
 
 
 def sample_of(*shapes: tuple[int, ...]) -> Decoded:
@@ -306,9 +327,10 @@ def _decoded(
     positions: Sequence[int],
     arrays: tuple[UInt8, ...],
     rejections: Sequence[Rejection],
+    notice: str,
 ) -> Decoded:
     names = tuple(piece.images[position - piece.first].image_id for position in positions)
-    return Decoded(piece, tuple(positions), names, arrays, tuple(rejections))
+    return Decoded(piece, tuple(positions), names, arrays, tuple(rejections), notice)
 
 
 @contextmanager

@@ -124,7 +124,8 @@ def _listed(source: str, chosen: _Filter) -> Found:
     root, names = read_list(source[1:])
     images = [_planned(root, name) for name in names if chosen.takes(name)]
     formats = Counter(suffix_of(planned.image_id) for planned in images)
-    return Found(root, images, len(names) - len(images), dict(formats))
+    others = Counter(map(suffix_of, names)) - formats
+    return Found(root, images, others.total(), dict(formats), dict(others))
 
 
 def _path(source: str, chosen: _Filter, skip: frozenset[Identity]) -> Found:

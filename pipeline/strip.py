@@ -1,6 +1,7 @@
 """Leaves out of PNG and JPEG files what isn't the picture, where it would cost the picture."""
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from .limits import MAX_PIXELS, Reject
@@ -16,6 +17,12 @@ USUAL_SCANS: Final = 20
 
 MAX_SEGMENTS: Final = 100_000
 """A JPEG with more segments before its picture is ``too_large``."""
+
+_LITTLE: Final = 2**18
+"""A file of fewer bytes costs little, whatever is in it."""
+
+_HEADER: Final = 2**16
+"""A PPM's header is at most so long, comments and all."""
 
 _MUCH: Final = 2**22
 """Segments are left out where more bytes than these stand before the picture."""
@@ -38,6 +45,28 @@ def picture_of_png(data: bytes) -> bytes:
     return b"".join(kept)
 
 
+def check_png(data: bytes) -> None:
+    """Raise Reject for a PNG of more chunks than any has: each costs some microseconds."""
+    if len(data) < _LITTLE:
+        return
+    others = parts = 0
+    position = _SIGNATURE
+    while position + 8 <= len(data):
+        is_part = data[position + 4 : position + 8] == b"IDAT"
+        parts, others = parts + is_part, others + (not is_part)
+        if others > MAX_SEGMENTS or parts > 10 * MAX_SEGMENTS:
+            raise Reject("too_large", f"PNG: more than {others + parts - 1:,} chunks")
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+
+
+def check_ppm(data: bytes) -> None:
+    """Raise Reject for a PPM whose header, which is read byte by byte, has no end."""
+    numbers = 2 if data[:2] in (b"P1", b"P4") else 3
+    header = rb"P[1-6](?:(?:\s|#[^\r\n]*[\r\n])+\d+){%d}" % numbers
+    if len(data) > _LITTLE and not re.compile(header).match(data, 0, _HEADER):
+        raise Reject("truncated", f"PPM: its header is damaged, or longer than {_HEADER:,} bytes")
+
+
 def picture_of_jpeg(data: bytes) -> bytes:
     """A JPEG without what Pillow would take minutes over: megabytes of metadata.
 
@@ -45,7 +74,7 @@ def picture_of_jpeg(data: bytes) -> bytes:
     decides the pixels (Exif's orientation, Adobe's colours) the first is kept. Raises Reject
     where there are more scans or segments than is done.
     """
-    if data.find(_SCAN, 0, _MUCH) < 0:
+    if len(data) > _LITTLE and _before_scans(data) > _MUCH:
         data = _without_metadata(data)
     # The bytes of a scan never hold this marker, those of metadata may.
     if data.count(_SCAN) > USUAL_SCANS:
@@ -53,24 +82,43 @@ def picture_of_jpeg(data: bytes) -> bytes:
     return data
 
 
-def _without_metadata(data: bytes) -> bytes:
-    kept = [data[:2]]
-    seen: set[tuple[int, bytes]] = set()
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Those before the first scan: the marker, where it begins, and where the segment ends.
+
+    The scan comes last, to the end of the data.
+    """
     position = 2
     for _ in range(MAX_SEGMENTS):
         position = _marker(data, position)
         marker = data[position + 1] if position + 4 <= len(data) else 0xDA
         if marker in (0xDA, 0xD9):
-            return b"".join((*kept, data[position:]))
+            yield marker, position, len(data)
+            return
         stop = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        yield marker, position, stop
+        position = stop
+    raise Reject("too_large", f"JPEG: more than {MAX_SEGMENTS:,} segments before its picture")
+
+
+def _before_scans(data: bytes) -> int:
+    """How many bytes stand before the first scan. A preview in the metadata has scans, too."""
+    return [position for _, position, _ in _segments(data)][-1]
+
+
+def _without_metadata(data: bytes) -> bytes:
+    kept = [data[:2]]
+    seen: set[tuple[int, bytes]] = set()
+    for marker, position, stop in _segments(data):
         segment = data[position:stop]
+        if marker in (0xDA, 0xD9):
+            kept.append(segment)
+            break
         kind = next((k for k in _KEPT if marker == k[0] and segment[4:].startswith(k[1])), None)
         if marker < 0xE0 or (kind is not None and kind not in seen):
             kept.append(segment)
             if kind is not None:
                 seen.add(kind)
-        position = stop
-    raise Reject("too_large", f"JPEG: more than {MAX_SEGMENTS:,} segments before its picture")
+    return b"".join(kept)
 
 
 def _marker(data: bytes, position: int) -> int:

@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 MAX_SEGMENTS: Final = 2**20
 """Strips or tiles that are read of one image; each costs some microseconds at least."""
 
+_DARK: Final = 64
+"""An image whose highest level of 255 is below this fills less than a quarter of its range."""
+
+_NO_LEVELS: Final = (PALETTE, CMYK, YCBCR)
 _LERC: Final = 34887
 _ORIENTATION, _LERC_PARAMETERS, _GDAL_NODATA = 274, 50674, 42113
 
@@ -51,13 +55,17 @@ logging.getLogger("tifffile").propagate = False
 
 @dataclass(frozen=True, slots=True)
 class Tiff:
-    """A TIFF whose header was read. ``by_pillow``: Pillow reads this layout, and reads it right."""
+    """A TIFF whose header was read. ``by_pillow``: Pillow reads this layout, and reads it right.
+
+    ``image`` is the page as Pillow opened it, where that reads it.
+    """
 
     data: bytes
     page: "tifffile.TiffPage"
     index: int
     by_pillow: bool
     reading: TiffReading
+    image: Image.Image | None = None
 
     @property
     def width(self) -> int:
@@ -97,6 +105,35 @@ def open_tiff(data: bytes, reading: TiffReading = DEFAULT) -> Tiff:
     by_pillow = index >= 0 and pillow_reads(page, reading)
     tiff = Tiff(data, page, index, by_pillow, reading)
     return tiff if by_pillow else tiff.without_pillow()
+
+
+def too_dark(tiff: Tiff, picture: Image.Image) -> str:
+    """What to say of a page of more than 8 bits whose levels fill little of its type; else "".
+
+    A sensor's 11 bits in a file's 16 make a picture that is nearly black: see ``pixels``.
+    """
+    page, colours = tiff.page, int(tiff.page.photometric or 0)
+    bits = page.bitspersample
+    if tiff.reading.scale_from is not None or colours in _NO_LEVELS:
+        return ""
+    if page.dtype is None or page.dtype.kind not in "iu" or bits <= 8:
+        return ""
+    extremes: Any = picture.getextrema()  # its type is that of any mode
+    inverted = colours == 0 and page.samplesperpixel == 1
+    highest = max(255 - low if inverted else high for low, high in extremes)
+    if highest >= _DARK:
+        return ""
+    most = 2 ** (bits - (page.dtype.kind == "i")) - 1
+    level = (highest + 1) * (most + 1) // 256 - 1
+    if not highest:  # black: of levels that were dropped, or empty
+        level = int(_samples(tiff).max(initial=0))
+    if level <= 0:
+        return ""
+    shade = "white" if inverted else "black"
+    return (
+        f"its levels are at most {level:,} of {most:,}, nearly {shade} to a model: if all are like "
+        f"this, begin again with --scale-from 0,{2 ** level.bit_length() - 1} --overwrite"
+    )
 
 
 def _bands(page: "tifffile.TiffPage", reading: TiffReading) -> tuple[int, ...]:

@@ -3,12 +3,13 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from table import BOTH, at_commit, fault
-from world import World, mounted
+from world import Skipped, World, mounted
 
 
 @fault("storage", "the disk is full", BOTH, count=120)
@@ -23,6 +24,37 @@ def disk_full(world: World, dice: random.Random) -> None:
         os.system(f"mount -o remount,size=8m '{world.out}'")
         world.finish()
         assert world.results() == wanted
+
+
+@fault("storage", "OUT, an ext4 of its own, is unmounted, and mounted again", BOTH, count=60)
+def out_unmounted(world: World, dice: random.Random) -> None:
+    wanted = world.fresh()
+    disk = world.folder / "disk"
+    disk.write_bytes(b"")
+    os.truncate(disk, 64 << 20)
+    world.out.mkdir(exist_ok=True)
+
+    def mount() -> None:
+        if os.geteuid() or os.system(f"mount -o loop '{disk}' '{world.out}' 2>/dev/null"):
+            raise Skipped("needs root, and loop devices")
+
+    if os.system(f"mkfs.ext4 -q '{disk}' 2>/dev/null"):
+        raise Skipped("needs mkfs.ext4")
+    mount()
+    try:
+        ended = world.run(
+            before=at_commit(2, lambda: os.system(f"umount -l '{world.out}'") and None)
+        )
+        assert ended.code == 4, f"exit {ended.code}: {ended.errors[-300:]}"
+        assert ended.is_clean, ended.errors[-500:]
+        shutil.rmtree(world.out)  # what was written below the mount, if anything
+        world.out.mkdir()
+        mount()
+        (world.out / "lost+found").rmdir()
+        world.finish()
+        assert world.results() == wanted
+    finally:
+        os.system(f"umount -l '{world.out}' 2>/dev/null")
 
 
 @fault("storage", "it is read-only when a job goes on", BOTH, count=200)

@@ -8,6 +8,7 @@ equal where its results then are those of a job that nobody disturbed.
 """
 
 import argparse
+import importlib
 import random
 import shutil
 import sys
@@ -20,6 +21,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import damage  # noqa: E402, F401  they enter their faults into the table
 import endings  # noqa: E402, F401
+import machines  # noqa: E402, F401
 import strange  # noqa: E402, F401
 from table import FAULTS, Fault  # noqa: E402
 from world import Skipped, Task, World, make_models  # noqa: E402
@@ -50,6 +52,7 @@ def disturb(fault: Fault, models: dict[Task, Path], folder: Path, seed: int) -> 
     survived, equal, detail = "yes", "yes", ""
     try:
         fault.inject(world, random.Random(f"{seed} {fault.name}"))
+        detail = world.note
     except Skipped as reason:
         survived, equal, detail = "-", "-", str(reason)
     except AssertionError as error:
@@ -71,6 +74,16 @@ def _line(error: BaseException) -> str:
     return traceback.extract_tb(error.__traceback__)[-1].line or ""
 
 
+def _import_what_is_slow() -> None:
+    """What a job imports: its processes are forked from this one, once for all."""
+    for name in (
+        *("pyarrow.parquet", "hw1.commands.batch", "hw1.commands.jobs", "hw1.models._torchvision"),
+        *("hw1.commands.report", "hw1.jobs.classify", "hw1.jobs.run", "hw1.jobs.segment"),
+        *("hw1.models.libraries", "hw1.models.registry", "hw1.pipeline.blended"),
+    ):
+        importlib.import_module(name)
+
+
 def main() -> int:
     """Print a line as each fault is through; exit 1 where one was not survived."""
     import torch
@@ -83,6 +96,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the few that the tests try")
     words = parser.parse_args()
     torch.set_num_threads(1)  # these processes fork
+    _import_what_is_slow()
     chosen = [f for f in FAULTS if words.only in f"{f.group} {f.name} {f.task}"]
     chosen = [f for f in chosen if f.quick or not words.quick]
     rows = []

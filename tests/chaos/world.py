@@ -75,7 +75,10 @@ def write_photos(folder: Path, count: int, seed: int = 0) -> None:
 
 @dataclass
 class World:
-    """One job: IN, its output, and its command. ``more`` are words that all its runs have."""
+    """One job: IN, its output, and its command. ``more`` are words that all its runs have.
+
+    ``note`` is what the table says of it at the end.
+    """
 
     folder: Path
     task: Task
@@ -84,6 +87,7 @@ class World:
     count: int = 20
     more: tuple[str, ...] = ()
     mark: str = field(default_factory=lambda: uuid4().hex)
+    note: str = ""
 
     def __post_init__(self) -> None:
         self.images.mkdir(parents=True)
@@ -146,7 +150,7 @@ class World:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(streams, 1)
             os.dup2(streams, 2)
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             code = _hw1(line, before)

@@ -1,6 +1,7 @@
 """The exit code of each end that a command can come to."""
 
 import errno
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def classify(images: Path, *options: str) -> Result:
 
 def test_all_scored(images: Path) -> None:
     assert classify(images).exit_code == 0
+
+
+def test_files_that_are_no_images_are_said_by_their_suffix(images: Path) -> None:
+    for name in ("a.txt", "b.TXT", "README", "c.md"):
+        (images / name).write_text("words")
+    for _ in range(2):  # when it is done, and when nothing is left to do
+        assert "ignored 4 files: .txt 2, no suffix 1, .md 1" in classify(images).stdout
+    told = json.loads(classify(images, "--exclude", "0*", "--overwrite", "--json").stdout)
+    assert told["ignored"] == 5
+    assert told["ignored_formats"] == {".txt": 2, "": 1, ".md": 1, ".png": 1}
 
 
 def test_some_rejected(images: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +32,9 @@ class Cluster:
         head = ["--head", "--port=0", "--num-cpus=0", "--include-dashboard=false"]
         self.address = self._start(*head, f"--temp-dir={folder}")
 
-    def add(self, **environment: str) -> None:
-        self._start(f"--address={self.address}", "--num-cpus=1", **environment)
+    def add(self, *within: str, **environment: str) -> None:
+        """Start a node; ``within`` are words that its command follows, as unshare's."""
+        self._start(f"--address={self.address}", "--num-cpus=1", within=within, **environment)
 
     def kill(self, node: int) -> None:
         """End all of a node's processes, as where its machine fails. Node 0 is the head."""
@@ -70,9 +71,9 @@ class Cluster:
             if process.poll() is None:
                 self.kill(node)
 
-    def _start(self, *words: str, **environment: str) -> str:
+    def _start(self, *words: str, within: Sequence[str] = (), **environment: str) -> str:
         """Start a node; returns the cluster's address, as a head tells it."""
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words]
+        command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words]
         node = subprocess.Popen(
             [*command, "--disable-usage-stats"],
             env={**os.environ, NODE: self._name(len(self._nodes)), **environment},

@@ -1,11 +1,12 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_work import FakeWork, shards
 
 from hw1.core.errors import EnvironmentFault, InputError
-from hw1.core.records import Committed, Shard
+from hw1.core.records import Committed, Decoded, Shard
 from hw1.execution import inline
 from hw1.execution.inline import run_inline
 
@@ -27,6 +28,17 @@ def test_every_shard_is_committed_in_order(tmp_path: Path) -> None:
         *(f"{k}.png,{4 * k}" for k in (16, 18, 19, 20, 21, 22)),
         "17.png:truncated",
     ]
+
+
+def test_what_decoding_notices_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Dark(FakeWork):
+        def decode(self, piece: Shard) -> Decoded:
+            return replace(super().decode(piece), notice=f"{piece.first} is dark")
+
+    run_inline(Dark(tmp_path), shards(3, 8), lambda _: None)
+    assert caplog.messages == ["0 is dark"]
 
 
 def test_pieces_make_the_same_parts(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from hw1.execution.scheduler import VERDICTS, Scheduler
 
 DIED = Fault("died", "its process ended")
 HUNG = 1e9
+LONG = 250
 
 
 @dataclass
@@ -53,13 +54,15 @@ class Flight:
 class Simulation:
     """Processes that die of some images, hang at others, and meet the machine's faults.
 
-    ``crash`` and ``hang`` map a stage to the images that do it there. ``upsets`` are the faults of
-    the machine, one of which each call may meet while there are any.
+    ``crash`` and ``hang`` map a stage to the images that do it there; ``stuck`` to those whose
+    first call there takes LONG. ``upsets`` are the faults of the machine, one of which each call
+    may meet while there are any.
     """
 
     room_: Room = field(default_factory=lambda: Room(1, 2, 5, 1000))
     crash: dict[Stage, set[str]] = field(default_factory=dict)
     hang: dict[Stage, set[str]] = field(default_factory=dict)
+    stuck: dict[Stage, set[str]] = field(default_factory=dict)
     loads: list[Fault] = field(default_factory=list)
     upsets: list[Fault] = field(default_factory=list)
     upset_rate: float = 0.3
@@ -109,6 +112,7 @@ class Simulation:
 
     def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Outcome]]:
         assert set(calls) == set(self.flights)
+        assert self.now < 20_000, "it has no end"
         first = min((flight.ends for flight in self.flights.values()), default=HUNG)
         if first > self.now + timeout:
             assert first < HUNG or timeout < 60
@@ -147,6 +151,9 @@ class Simulation:
         elif ids & self.hang.get(stage, set()):
             assert limit is not None, "a hang without a limit"
             ends, outcome = starts + limit + 0.01, DIED
+        if stuck := ids & self.stuck.get(stage, set()):
+            self.stuck[stage] -= stuck
+            ends = starts + LONG
         if process.dead:
             ends, outcome = self.now + 0.1, process.dead
         if outcome is DIED and len(ids) == 1 and process.calls == 1 and worker is not None:
@@ -251,6 +258,7 @@ UPSETS = st.lists(
     crash_predict=IMAGES,
     hang=IMAGES,
     upsets=UPSETS,
+    stuck=IMAGES,
     longest_piece=st.integers(1, 10),
     predictors=st.integers(1, 3),
     seed=st.integers(0, 1 << 30),
@@ -261,6 +269,7 @@ def test_whatever_fails_each_shard_is_committed_once_and_the_guilty_alone_reject
     crash_predict: set[str],
     hang: set[str],
     upsets: list[Fault],
+    stuck: set[str],
     longest_piece: int,
     predictors: int,
     seed: int,
@@ -270,6 +279,7 @@ def test_whatever_fails_each_shard_is_committed_once_and_the_guilty_alone_reject
         crash={"decode": crash_decode, "predict": crash_predict},
         hang={"predict": hang},
         upsets=list(upsets),
+        stuck={"decode": set(stuck), "predict": set(stuck)},
         longest_piece=longest_piece,
         dice=random.Random(seed),
     )
@@ -437,6 +447,23 @@ def test_what_is_wrong_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages[-1] == "5: crashed, ended its process, twice, alone, in predict"
 
 
+def test_a_suspect_shares_its_process_with_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Else those beside it become suspects too: here only the one that waited behind it does."""
+    run(Simulation(crash={"predict": {"13"}}), [8] * 20)
+    tried = {line.split(" ended")[0] for line in caplog.messages if "tried again alone" in line}
+    assert len(tried - {"predict of '13'"}) <= QUEUE
+
+
+def test_what_decoding_notices_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Dark(Simulation):
+        def decode(self, piece: Shard, limit: float | None, actor: Hashable | None) -> Hashable:
+            done = DecodedData(piece.stop, 1, piece, notice=f"{piece.first} is dark")
+            return self._work("decode", piece, limit, actor, done)
+
+    run(Dark(), [2] * 9)
+    assert [line.split(" ", 1)[1] for line in caplog.messages] == ["is dark"]
+
+
 def test_the_rejection_names_the_limit() -> None:
     written: list[Rejection] = []
 
@@ -447,6 +474,83 @@ def test_the_rejection_names_the_limit() -> None:
 
     run(Kept(hang={"decode": {"3"}}), [8], Policy(timeout=20))
     assert written == [Rejection("3", "timeout", "took more than 20 s, twice, alone, to decode")]
+
+
+@pytest.mark.parametrize("stage", ["decode", "predict"])
+def test_what_takes_much_longer_than_its_like_goes_to_another_process_too(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first result counts; here the late one comes when all is done, or never."""
+    simulation = Simulation(room_=Room(2, 2, 9, 1000), stuck={stage: {"20"}})
+    assert rejected(run(simulation, [2] * 40, Policy())) == {}
+    assert simulation.now < 200
+    assert f"{stage} of '20' to '21' has taken 1" in caplog.messages[0]
+    assert "given to another process too" in caplog.messages[0]
+
+
+def test_the_late_result_is_dropped_where_it_comes() -> None:
+    class Late(Simulation):
+        def decode(self, piece: Shard, limit: float | None, actor: Hashable | None) -> Hashable:
+            key = super().decode(piece, limit, actor)
+            if (flight := self.flights[key]).ends > self.now + LONG / 2:
+                flight.ends = self.now + 17  # soon behind the other one, which ends before 17.5
+            return key
+
+    simulation = Late(room_=Room(2, 2, 9, 1000), stuck={"decode": {str(k) for k in range(20, 90)}})
+    assert rejected(run(simulation, [2] * 60, Policy())) == {}
+    assert simulation.now < 1000
+
+
+def test_what_is_late_and_fails_is_left_to_the_other_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Fails(Simulation):
+        def predict(self, data: Any, limit: float | None, actor: Hashable) -> Hashable:
+            key = super().predict(data, limit, actor)
+            if data.images[0].image_id == "60":  # first it ends after 17 s, then it takes 10
+                first = self.flights[key].ends > self.now + LONG / 2
+                self.flights[key].ends = self.now + (17 if first else 10)
+                self.flights[key].outcome = DIED if first else self.flights[key].outcome
+            return key
+
+    simulation = Fails(room_=Room(2, 2, 9, 1000), stuck={"predict": {"60"}})
+    assert rejected(run(simulation, [2] * 40, Policy())) == {}
+    assert "given to another process too" in caplog.text
+    assert "predict of '60' to '61' ended its worker" not in caplog.text
+
+
+def test_what_is_late_everywhere_is_given_to_one_more_process_alone() -> None:
+    simulation = Simulation(room_=Room(2, 2, 9, 1000), hang={"predict": {"60"}})
+    assert rejected(run(simulation, [2] * 40, Policy(timeout=60))) == {"60": "timeout"}
+
+
+def test_what_is_late_and_nobody_else_can_do_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    run(Simulation(stuck={"predict": {"60"}}), [2] * 40, Policy())
+    said = [line for line in caplog.messages if "predict of '60' to '61' has taken" in line]
+    assert len(said) == 1
+    assert said[0].endswith("it is waited for")
+
+
+def test_a_process_that_starts_much_longer_than_others_is_replaced_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Slow(Simulation):
+        def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
+            key, call = super().spawn(stage)
+            if self.spawned in slow:
+                self.flights[call].ends = self.now + slow[self.spawned]
+            return key, call
+
+    crash: dict[Stage, set[str]] = {"predict": {"13"}}
+    slow = {2: LONG}  # where the one that crashed is replaced
+    simulation = Slow(crash=crash)
+    assert rejected(run(simulation, [8] * 4)) == {"13": "crashed"}
+    assert simulation.now < 200
+    assert "another one is started" in caplog.text
+    slow = {2: LONG, 3: 300}  # it takes so long here: no more are started in vain
+    simulation = Slow(crash=crash)
+    assert rejected(run(simulation, [8] * 4)) == {"13": "crashed"}
+    assert 300 < simulation.now < 500
 
 
 def test_a_decode_that_waits_for_a_processor_is_reported(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,13 +10,15 @@ import pytest
 
 from hw1.execution import signals
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def test_signals_are_ignored_for_a_while() -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in ENDS]
     with signals.uninterrupted():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+        for number in ENDS:
+            os.kill(os.getpid(), number)
+    assert [signal.getsignal(number) for number in ENDS] == before
 
 
 PROGRAM = """
@@ -44,15 +46,27 @@ def test_a_handler_that_was_set_from_c_becomes_the_default(name: str) -> None:
     subprocess.run([sys.executable, "-c", PROGRAM, name], check=True, timeout=30)
 
 
-def test_sigterm_interrupts() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_a_closed_terminal_interrupt(number: signal.Signals) -> None:
     with pytest.raises(KeyboardInterrupt), signals.terminate_as_interrupt():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
 
-def test_an_interrupt_that_was_lost_is_raised_at_the_end() -> None:
+def test_a_closed_terminal_is_ignored_where_nohup_had_it_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.terminate_as_interrupt(), signals.kept_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_an_interrupt_that_was_lost_is_raised_at_the_end(number: signal.Signals) -> None:
     lost = contextlib.suppress(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt), signals.kept_interrupt(), lost:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
 
 @pytest.mark.parametrize(

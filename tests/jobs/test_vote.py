@@ -12,11 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from fakes import CHECKPOINT, ENSEMBLE
 from hw1.cli import main
 from hw1.core.classes import Classes
 from hw1.core.errors import InputError
+from hw1.core.numerics import detect
 from hw1.core.preprocessing import Preprocessing
-from hw1.core.records import Predicted, Shard
+from hw1.core.records import Planned, Predicted, Shard
 from hw1.core.spec import ClassifySpec
 from hw1.models.checkpoints import save
 from hw1.pipeline.classification import ClassifyWork, require_finite_outputs
@@ -166,3 +168,27 @@ def test_one_output_that_is_no_number_is_refused(
     logits[1, 3] = value
     with pytest.raises(InputError, match=r"x\.safetensors.*aren't finite"):
         require_finite_outputs(logits, checkpoint)
+
+
+def test_every_batch_has_the_same_shape_whatever_is_rejected(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums depend on it: blanks stand for the rejected, and for what the last batch lacks."""
+    shapes: list[tuple[int, ...]] = []
+
+    class Member:
+        device = torch.device("cpu")
+
+        def __call__(self, pixels: np.ndarray) -> Tensor:
+            shapes.append(pixels.shape)
+            return torch.zeros(len(pixels), 50)
+
+    monkeypatch.setattr("hw1.models.inference.ready_each", lambda *_: [Member()])
+    profile = detect("cpu", "fp32", 4, 1)
+    spec = ClassifySpec(source=str(images), output=tmp_path / "out.csv")
+    work = ClassifyWork(spec, images, tmp_path, (CHECKPOINT,), ENSEMBLE, profile)
+    there = [(path.name, path.stat()) for path in sorted(images.iterdir())]
+    planned = tuple(Planned(name, found.st_size, found.st_mtime_ns) for name, found in there)
+    predicted = work.load()(work.decode(Shard(0, 0, planned)))
+    assert len(predicted.image_ids) == COUNT - len(BAD)
+    assert shapes == [(4, 8, 8, 3)] * 4

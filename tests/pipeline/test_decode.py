@@ -20,7 +20,7 @@ from hw1.core.preprocessing import Framing
 from hw1.core.records import Planned, Shard, UInt8
 from hw1.core.spec import TiffReading
 from hw1.models import _torchvision
-from hw1.pipeline import decode
+from hw1.pipeline import decode, strip
 from hw1.pipeline.crops import crop
 from hw1.pipeline.decode import (
     decode_crops,
@@ -551,6 +551,31 @@ def test_large_metadata_of_a_png_costs_no_picture(tmp_path: Path, kind: bytes) -
     assert np.array_equal(decoded(png_with(*animation), tmp_path), photo())
 
 
+def test_a_png_of_endless_chunks_is_rejected_before_it_is_decoded(tmp_path: Path) -> None:
+    """Of each Pillow takes some microseconds, and a file has room for millions."""
+    empty = struct.pack(">I", 0) + b"teSt" + struct.pack(">I", zlib.crc32(b"teSt"))
+    data = encoded(RGB, "PNG")
+    assert np.array_equal(decoded(data[:33] + 50_000 * empty + data[33:], tmp_path), photo())
+    path = tmp_path / "image"
+    for place in (33, len(data) - 12):
+        path.write_bytes(data[:place] + 300_000 * empty + data[place:])
+        assert rejection(path).reason == "too_large"
+        assert "chunks" in rejection(path).detail
+
+
+@pytest.mark.parametrize("magic", ["P6", "P3", "P4"])
+def test_a_ppm_of_endless_comments_is_rejected_before_it_is_decoded(
+    tmp_path: Path, magic: str
+) -> None:
+    content = b"0 " * 48 if magic == "P3" else bytes(48)
+    most = b"" if magic == "P4" else b" 255"
+    few = f"{magic}\n# by me\n4 4 # wide\n".encode()
+    assert decoded(few + most + b"\n" + content, tmp_path).shape == (4, 4, 3)
+    path = tmp_path / "image"
+    path.write_bytes(few[:3] + b"# x\n" * 2_000_000 + b"4 4" + most + b"\n" + content)
+    assert "header" in rejection(path).detail
+
+
 def test_a_jpegs_metadata_costs_no_minutes(tmp_path: Path) -> None:
     data = encoded(RGB, "JPEG", quality=95)
     expected = decoded(data, tmp_path)
@@ -563,6 +588,19 @@ def test_a_jpegs_metadata_costs_no_minutes(tmp_path: Path) -> None:
     assert np.array_equal(decoded(many, tmp_path), decoded(exif, tmp_path))
     path = tmp_path / "image"
     path.write_bytes(data[:2] + 2_000_000 * b"\xff\xe5\0\2" + data[2:])
+    assert rejection(path).reason == "too_large"
+
+
+def test_a_preview_in_a_jpegs_metadata_is_not_taken_for_its_picture(tmp_path: Path) -> None:
+    """It holds a scan's marker, and what comes after it may cost minutes all the same."""
+    data = encoded(RGB, "JPEG", quality=95)
+    preview = b"\xff\xe1\x01\x00Exif\0\0\xff\xda" + bytes(246)
+    large = b"\xff\xe1\xff\xffExif\0\0" + bytes(65527)
+    content = data[:2] + preview + 400 * large + data[2:]
+    assert len(strip.picture_of_jpeg(content)) < len(data) + len(preview) + len(large)
+    assert np.array_equal(decoded(content, tmp_path), decoded(data, tmp_path))
+    path = tmp_path / "image"
+    path.write_bytes(data[:2] + preview + 150_000 * b"\xff\xe5\0\2" + data[2:])
     assert rejection(path).reason == "too_large"
 
 

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hw1.core.records import UInt8
+from hw1.core.preprocessing import Preprocessing
+from hw1.core.records import Planned, Shard, UInt8
 from hw1.core.spec import TiffReading
 from hw1.pipeline import tiff_layout
-from hw1.pipeline.decode import decode_rgb
+from hw1.pipeline.decode import decode_crops, decode_photos, decode_rgb
 from hw1.pipeline.limits import MAX_PIXELS, Reject
 
 HEIGHT, WIDTH = 48, 80
@@ -70,6 +71,42 @@ def rejection(data: bytes, folder: Path, name: str = "a.tif", **reading: Any) ->
 
 def expected(bands: int) -> UInt8:
     return ramp(3) if bands >= 3 else np.repeat(ramp(1), 3, 2)
+
+
+def noticed(samples: NDArray[Any], folder: Path, **options: Any) -> str:
+    """What a person is told of a file when it is decoded for each kind of job."""
+    (folder / "a.tif").write_bytes(tiff(samples, **options))
+    piece = Shard(0, 0, (plan_of(folder / "a.tif"),))
+    photos = decode_photos(piece, folder, 10**9)
+    assert photos.notice == decode_crops(piece, folder, [Preprocessing(size=8).framing]).notice
+    assert not photos.rejections
+    return photos.notice
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+def test_levels_that_fill_little_of_16_bits_are_noticed(tmp_path: Path, bands: int) -> None:
+    sensor = levels("u2", bands) >> 5  # 11 bits
+    said = noticed(sensor, tmp_path)
+    assert said.startswith("a.tif: its levels are at most 2,047 of 65,535, nearly black")
+    assert "--scale-from 0,2047" in said
+    assert "0,255 --overwrite" in noticed(levels("u2", bands) >> 8, tmp_path)  # all black
+    assert "32,767" in noticed(levels("i2", bands) >> 5, tmp_path)
+
+
+def test_other_tiffs_get_no_notice(tmp_path: Path) -> None:
+    for dtype in ("u1", "u2", "i2", "f4"):
+        assert noticed(levels(dtype, 3), tmp_path) == ""
+    assert noticed(np.zeros((9, 9, 3), np.uint16), tmp_path) == ""  # empty, as GDAL has tiles
+    assert noticed(ramp(3) >> 4, tmp_path) == ""
+    chosen = TiffReading(scale_from=(0, 2047))
+    (tmp_path / "a.tif").write_bytes(tiff(levels("u2", 3) >> 5))
+    piece = Shard(0, 0, (plan_of(tmp_path / "a.tif"),))
+    assert decode_photos(piece, tmp_path, 10**9, reading=chosen).notice == ""
+
+
+def plan_of(path: Path) -> Planned:
+    status = path.stat()
+    return Planned(path.name, status.st_size, status.st_mtime_ns)
 
 
 LOSSLESS = (None, "lzw", "deflate", "packbits", "zstd", "lzma")
