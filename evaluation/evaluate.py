@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.classes import Classes
+from ..core.classes import REFERENCE_SEGMENTER, Classes
 from ..core.errors import InputError
 from ..core.records import UInt8
 from ..core.text import some
-from ..pipeline.mask_files import By, Mask, MaskReader
+from ..pipeline.mask_files import By, Mask, MaskReader, require_reference
 from . import metrics
 from .intervals import Interval, bootstrap, wilson
 from .predictions import Predictions, read_predictions, read_scores
@@ -199,7 +199,8 @@ def evaluate_segment(
     """Score a folder of PNG masks against true ones, paired by name, one image at a time.
 
     ``watch`` gets how many are done, of how many; ``classes``: see evaluate_classify. Raises
-    InputError for files that are no masks, sizes that differ, and names that don't pair.
+    InputError for files that are no masks, or of other classes than the reference's where no others
+    are listed, for sizes that differ, and names that don't pair.
     """
     known = classes_of_result(masks / ".job", "segment", classes)
     predicted, true = find_masks(masks), find_masks(truth)
@@ -214,6 +215,10 @@ def evaluate_segment(
         if read[0] is None or read[1] is None:
             unsure.append((name, paths))
         else:
+            if not totals.rows and known is REFERENCE_SEGMENTER:
+                for reader, path in zip(readers, paths, strict=True):
+                    if reader.by == "colour":
+                        require_reference(path)
             totals.add(name, paths, read[0], read[1])
         watch(done, len(pairs.names))
     for name, paths in unsure:

@@ -20,6 +20,7 @@ By = Literal["colour", "index"]
 
 _MODES = ("1", "L", "P", "RGB", "RGBA", "I", "I;16")
 _SOME = 3
+_FAR = 64  # from 0 and from 255: what lossy formats change is less
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,23 @@ class MaskReader:
                 return None
             return "colour" if len(grey) == len(palette) else None
         return "colour" if as_colours else "index"
+
+
+def require_reference(mask: Path) -> None:
+    """Raise InputError where most pixels of a mask are far from the reference's colours.
+
+    Its rule, a channel from 128 on is 1, would make some class of any colour.
+    """
+    with Image.open(mask) as image:
+        pixels = np.array(image.convert("RGB")).reshape(-1, 3)
+    far = ((pixels > _FAR) & (pixels < FOREIGN - _FAR)).any(1)
+    if far.mean() > 1 / 2:
+        red, green, blue = pixels[far.argmax()].tolist()
+        raise InputError(
+            f"{mask} has colours such as {red},{green},{blue}, which aren't those of the seven "
+            "kinds of land cover: list the masks' classes as name,r,g,b in a classes.csv beside "
+            "them, or in --classes FILE"
+        )
 
 
 def read_mask(path: Path, classes: Classes = REFERENCE_SEGMENTER) -> tuple[UInt8, int]:

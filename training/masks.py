@@ -3,20 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from ..core.classes import REFERENCE_SEGMENTER, Classes, numbered, read_classes
 from ..core.errors import InputError
 from ..evaluation.truth import mask_key
 from ..pipeline.formats import SUFFIXES
-from ..pipeline.mask_files import MaskReader, values_of
+from ..pipeline.mask_files import MaskReader, require_reference, values_of
 from .source import listing
 
 _LISTS = ("classes.csv", "class_dict.csv", "classes.toml")
 _WHITE = 255
 _LOOKED_AT = 32
-_FAR = 64  # from 0 and from 255: what lossy formats change is less
 FOREGROUND = Classes(("background", "foreground"), ((0, 0, 0), (255, 255, 255)))
 """Of masks that hold 0 and 255 alone."""
 
@@ -81,7 +77,7 @@ def find_classes(given: Path | None, folder: Path, masks: Sequence[Path]) -> tup
     for number, mask in enumerate(masks):
         found_values, has_palette = values_of(mask)
         if any(len(set(value)) > 1 for value in found_values):
-            _require_reference(mask)
+            require_reference(mask)
             return REFERENCE_SEGMENTER, "the reference's colours"
         if has_palette and MaskReader().kind(mask) == "colour":
             return REFERENCE_SEGMENTER, "the reference's colours"
@@ -108,20 +104,6 @@ def find_classes(given: Path | None, folder: Path, masks: Sequence[Path]) -> tup
             "and b), or write two classes as 0 and 255"
         )
     return numbered(highest + 1, "segment"), f"the masks, which hold indices up to {highest}"
-
-
-def _require_reference(mask: Path) -> None:
-    """Raise InputError where most pixels of a mask are far from the reference's colours."""
-    with Image.open(mask) as image:
-        pixels = np.array(image.convert("RGB")).reshape(-1, 3)
-    far = ((pixels > _FAR) & (pixels < _WHITE - _FAR)).any(1)
-    if far.mean() > 1 / 2:
-        red, green, blue = pixels[far.argmax()].tolist()
-        raise InputError(
-            f"{mask} has colours such as {red},{green},{blue}, which aren't those of the seven "
-            "kinds of land cover: list the masks' classes as name,r,g,b in a classes.csv beside "
-            "them, or in --classes FILE"
-        )
 
 
 def _images(folder: Path, pattern: str) -> list[Path]:

@@ -122,6 +122,15 @@ def test_index_masks_are_recognised_by_what_they_hold(tmp_path, kind):
     assert (report.miou, report.notes[-1]) == (1.0, "masks of the truth were read by index")
 
 
+@pytest.mark.parametrize("side", ["p", "t"])
+def test_colours_of_unknown_classes_are_not_taken_for_land_cover(tmp_path, side):
+    for folder in ("p", "t"):
+        save(tmp_path / folder / "1.png", COLOURS[[[0, 1]]])
+    save(tmp_path / side / "1.png", np.array([[[128, 64, 128], [70, 130, 180]]], np.uint8))
+    with pytest.raises(InputError, match=r"128,64,128, which aren't .* in --classes FILE"):
+        evaluate_segment(tmp_path / "p", tmp_path / "t")
+
+
 def test_masks_of_both_kinds_in_a_folder_are_refused(tmp_path):
     save(tmp_path / "p/1.png", COLOURS[[[0, 1]]])
     save(tmp_path / "p/2.png", [[1, 2]])
