@@ -102,8 +102,9 @@ def weights(folder: Path, members: tuple[str, ...]) -> tuple[Path, list[str]]:
     import torch
 
     from hw1.core.preprocessing import Preprocessing
-    from hw1.models.checkpoints import Store, save
+    from hw1.models.checkpoints import save
     from hw1.models.registry import build
+    from hw1.models.store import Store
 
     folder.mkdir(parents=True, exist_ok=True)
     shipped = Store.shipped()

@@ -16,7 +16,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import hw1.models._torchvision  # noqa: F401  lets torchvision import, see there
-from hw1.models.checkpoints import Store, load
+from hw1.models.checkpoints import load
+from hw1.models.store import Store
 
 from torchvision import transforms  # isort: skip
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ..core.spec import Device
-from ..models.checkpoints import Store, read_checkpoint
+from ..models.checkpoints import read_checkpoint
 from ..models.members import MEMBERS
+from ..models.store import Store
 from . import options
 from .options import PathType
 

@@ -9,9 +9,10 @@ import click
 from ..core.errors import InputError
 from ..core.spec import ClassifySpec, SegmentSpec
 from ..models.architectures import require_library
-from ..models.checkpoints import Checkpoint, Store, read_checkpoint
+from ..models.checkpoints import Checkpoint, read_checkpoint
 from ..models.files import require_writable
 from ..models.members import MEMBERS
+from ..models.store import Store
 from . import options
 from .options import PathType
 

@@ -18,9 +18,10 @@ from ..models.catalogue import (
     entries,
     entry,
 )
-from ..models.checkpoints import Checkpoint, Store, read_checkpoint
+from ..models.checkpoints import Checkpoint, read_checkpoint
 from ..models.ensemble import is_file_name
 from ..models.members import MEMBERS, nearest
+from ..models.store import Store
 from . import options
 from .model_check import check
 from .model_fetch import fetch_

@@ -11,15 +11,9 @@ from ..core.numerics import Device, Profile, gpu_batch_size
 from ..core.records import TaskKind
 from ..core.spec import ClassifySpec
 from ..models.arithmetic import cheapest, settle
-from ..models.checkpoints import (
-    Checkpoint,
-    Store,
-    agreed_classes,
-    checkpoints_of,
-    read_checkpoint,
-    verify,
-)
+from ..models.checkpoints import Checkpoint, agreed_classes, read_checkpoint, verify
 from ..models.ensemble import BEST, Ensemble
+from ..models.store import Store, checkpoints_of
 from ..pipeline.classification import ClassifyWork, framing_of
 from .identity import of_checkpoint, tiff_identity
 from .table import Table

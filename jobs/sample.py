@@ -11,8 +11,9 @@ from ..core.errors import InputError
 from ..core.numerics import Profile
 from ..core.records import Planned, Predictor, Shard, TaskKind, UInt8, Work
 from ..core.spec import ClassifySpec, SegmentSpec
-from ..models.checkpoints import Checkpoint, Store, read_checkpoint
+from ..models.checkpoints import Checkpoint, read_checkpoint
 from ..models.ensemble import Ensemble
+from ..models.store import Store
 from ..pipeline.classification import ClassifyWork
 from ..pipeline.rows import parse_row
 from ..pipeline.segmentation import SegmentWork, encode_mask

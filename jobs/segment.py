@@ -11,9 +11,10 @@ from ..core.records import TaskKind
 from ..core.spec import SegmentSpec
 from ..models.architectures import ONNX
 from ..models.arithmetic import settle
-from ..models.checkpoints import Checkpoint, Store, read_checkpoint, verify
+from ..models.checkpoints import Checkpoint, read_checkpoint, verify
 from ..models.ensemble import is_file_name
 from ..models.members import MEMBERS, SEGMENTERS
+from ..models.store import Store
 from ..pipeline.segmentation import SegmentWork
 from .identity import of_checkpoint, tiff_identity
 from .mask_folder import MaskFolder

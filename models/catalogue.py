@@ -7,9 +7,10 @@ from typing import Any
 
 from ..core.errors import InputError
 from ..core.preprocessing import Preprocessing
-from .checkpoints import Checkpoint, Ensemble, Store
-from .ensemble import BEST, FILE
+from .checkpoints import Checkpoint
+from .ensemble import BEST, FILE, Ensemble
 from .members import MEMBERS, Member, find_member
+from .store import Store
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ class Member:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
+    @property
+    def file_names(self) -> list[str]:
+        """What its checkpoint's file may be called, ours first."""
+        return [f"{self.name}.safetensors", *([self.reference_file] if self.reference_file else [])]
+
 
 _HALF = (0.5, 0.5, 0.5)
 MEMBERS: dict[str, Member] = {

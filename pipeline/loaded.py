@@ -20,9 +20,10 @@ from ..core.records import Decoded, Float32, Shard, UInt8
 from ..core.spec import Backend, ClassifySpec, Device, Precision, SegmentSpec
 from ..models.architectures import require_library
 from ..models.arithmetic import libraries, settle
-from ..models.checkpoints import Checkpoint, Store, agreed_classes, read_checkpoint
+from ..models.checkpoints import Checkpoint, agreed_classes, read_checkpoint
 from ..models.ensemble import Ensemble, is_file_name
 from ..models.members import MEMBERS, nearest
+from ..models.store import Store
 from .classification import ClassifyWork, framing_of
 from .crops import crop
 from .decode import open_image

@@ -14,7 +14,8 @@ from ..core.records import Float32, Rejection, UInt8
 from ..core.text import some
 from ..evaluation.truth import find_masks, labels_in_names, mask_key, read_class_names, read_labels
 from ..jobs.plan import shards
-from ..models.checkpoints import Checkpoint, Store, agreed_classes, load, read_checkpoint
+from ..models.checkpoints import Checkpoint, agreed_classes, load, read_checkpoint
+from ..models.store import Store
 from ..pipeline.decode import decode_crops, decode_rgb
 from ..pipeline.find import Found, find
 from ..pipeline.limits import Reject

@@ -14,7 +14,7 @@ from torch import nn
 from ..core.classes import Classes
 from ..core.durable import sweep
 from ..core.errors import InputError
-from ..models import checkpoints as store
+from ..models.checkpoints import Checkpoint, load_state, read_checkpoint, save
 from ..models.fit import cast
 from .history import History
 from .recipe import Recipe
@@ -64,7 +64,7 @@ class Checkpoints:
         }
         member, preprocessing = self.recipe.member, self.recipe.preprocessing
         for stage in stages:
-            store.save(
+            save(
                 weights,
                 self.path(stage),
                 member,
@@ -74,16 +74,16 @@ class Checkpoints:
                 classes=self.classes,
             )
 
-    def read(self, stage: str) -> store.Checkpoint:
+    def read(self, stage: str) -> Checkpoint:
         """A stage's checkpoint."""
-        return store.read_checkpoint(self.path(stage), self.recipe.member)
+        return read_checkpoint(self.path(stage), self.recipe.member)
 
     def add_scores(self, stage: str, scores: Mapping[str, float]) -> dict[str, float]:
         """Add scores to a stage's checkpoint; returns all that it has."""
         checkpoint = self.read(stage)
         merged = {**checkpoint.scores, **scores}
-        store.save(
-            store.load_state(checkpoint),
+        save(
+            load_state(checkpoint),
             checkpoint.path,
             checkpoint.architecture,
             checkpoint.preprocessing,

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from ..core.errors import InputError
 from ..core.numerics import cores, detect, resolve_device
 from ..core.preprocessing import Framing
-from ..models import checkpoints as store
+from ..models.checkpoints import Checkpoint, agreed_classes
 from ..models.ensemble import FILE, Vote, is_file_name, of, write_ensemble
 from ..models.files import require_writable
 from ..models.inference import ready
 from ..models.members import CLASSIFIERS, find_member
+from ..models.store import Store
 from ..pipeline.classification import framing_of
 from .greedy import Counts, Labels, Votes, accuracy, cross_validate, select
 from .photos import Photos, load_photos
@@ -68,7 +69,7 @@ def train_ensemble(
     checkpoint, a place that no file can be written to; EnvironmentFault where the disk is full.
     """
     folder = _folder(data)
-    checkpoints = _checkpoints(store.Store(weights), members)
+    checkpoints = _checkpoints(Store(weights), members)
     path = output or weights / FILE
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: {path.parent} is no folder: make it first")
@@ -132,7 +133,7 @@ def _folder(data: Path) -> Path:
     return one_folder(data, "val") or data
 
 
-def _checkpoints(folder: store.Store, members: Sequence[str] | None) -> list[store.Checkpoint]:
+def _checkpoints(folder: Store, members: Sequence[str] | None) -> list[Checkpoint]:
     """Those of the members, presets or files; else all classifiers in the folder."""
     if members is not None:
         names = list(dict.fromkeys(members))
@@ -150,11 +151,9 @@ def _checkpoints(folder: store.Store, members: Sequence[str] | None) -> list[sto
     return found
 
 
-def _in_each_framing(
-    folder: Path, checkpoints: Sequence[store.Checkpoint]
-) -> dict[Framing, Photos]:
+def _in_each_framing(folder: Path, checkpoints: Sequence[Checkpoint]) -> dict[Framing, Photos]:
     """The labelled images in each framing that a member sees them in."""
-    classes = store.agreed_classes(checkpoints)
+    classes = agreed_classes(checkpoints)
     return {
         framing: load_photos(
             folder, framing, every_class=False, tick=lambda *_: None, classes=classes
@@ -164,7 +163,7 @@ def _in_each_framing(
 
 
 def _logits(
-    checkpoints: Sequence[store.Checkpoint],
+    checkpoints: Sequence[Checkpoint],
     photos: Mapping[Framing, Photos],
     device: str,
     say: Callable[[str], None],

@@ -15,13 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from ..core.errors import InputError
-from ..models.checkpoints import (
-    Checkpoint,
-    agreed_classes,
-    load_state,
-    read_checkpoint,
-    save,
-)
+from ..models.checkpoints import Checkpoint, agreed_classes, load_state, read_checkpoint, save
 from ..models.files import require_writable
 
 

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 from ..core.classes import read_classes
 from ..core.errors import InputError
-from ..models import checkpoints as store
 from ..models.architectures import find_architecture
+from ..models.checkpoints import load
 from ..models.fit import try_out
 from ..models.inference import memory_faults
 from ..models.members import MEMBERS
@@ -154,7 +154,7 @@ def _report(loop: Loop) -> TrainReport:
             # Two stages may be one epoch's: equal weights have equal digests.
             digest = checkpoint.metadata["digest"]
             if digest not in known:
-                network = store.load(checkpoint).to(loop.device)
+                network = load(checkpoint).to(loop.device)
                 with torch.inference_mode():
                     known[digest] = loop.task.score(network, "validation")
             scores[name] = loop.checkpoints.add_scores(stage, known[digest])

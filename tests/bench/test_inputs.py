@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hw1.models.checkpoints import Store, load
+from hw1.models.checkpoints import load
+from hw1.models.store import Store
 
 
 @pytest.fixture(autouse=True)

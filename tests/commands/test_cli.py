@@ -90,7 +90,8 @@ def test_classify_end_to_end(images: Path, weights: Path, tmp_path: Path) -> Non
 def test_labels_are_plain_torchs(images: Path, weights: Path, tmp_path: Path) -> None:
     import torch
 
-    from hw1.models.checkpoints import Store, load
+    from hw1.models.checkpoints import load
+    from hw1.models.store import Store
 
     network = load(Store(weights).checkpoint("vgg16"))
     expected = []

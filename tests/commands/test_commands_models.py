@@ -16,9 +16,11 @@ from hw1.commands.models import models
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import Preprocessing
 from hw1.models import files
-from hw1.models.checkpoints import SHIPPED, Store, load_state, read_checkpoint, save
+from hw1.models.checkpoints import load_state, read_checkpoint, save
 from hw1.models.members import MEMBERS
 from hw1.models.registry import CLASSIFIERS as CLASSIFIER_BUILDERS
+from hw1.models.shipped import SHIPPED
+from hw1.models.store import Store
 
 
 def run(*arguments: str | Path) -> Result:

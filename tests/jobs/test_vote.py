@@ -160,7 +160,7 @@ PROFILE = {
 def test_one_output_that_is_no_number_is_refused(
     members: dict[str, nn.Module], tmp_path: Path, value: float
 ) -> None:
-    from hw1.models.checkpoints import Store
+    from hw1.models.store import Store
 
     checkpoint = Store(weights(tmp_path / "w", members, "logits")).checkpoint("x.safetensors")
     require_finite_outputs(torch.zeros(2, 5), checkpoint)

@@ -14,22 +14,15 @@ from hw1.core.classes import REFERENCE_CLASSIFIER
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from hw1.models import files
-from hw1.models.checkpoints import (
-    SHIPPED,
-    Store,
-    checkpoints_of,
-    load,
-    load_each,
-    load_state,
-    read_checkpoint,
-    save,
-)
+from hw1.models.checkpoints import load, load_each, load_state, read_checkpoint, save
 from hw1.models.collapse import WEIGHT, collapse_weight
 from hw1.models.ensemble import REFERENCE, of, write_ensemble
 from hw1.models.members import CLASSIFIERS, MEMBERS
 from hw1.models.metadata import preprocessing_from_json, preprocessing_to_json
 from hw1.models.registry import CLASSIFIERS as CLASSIFIER_BUILDERS
 from hw1.models.registry import build, layout
+from hw1.models.shipped import SHIPPED
+from hw1.models.store import Store, checkpoints_of
 
 REFERENCES = tuple(name for name in CLASSIFIERS if MEMBERS[name].reference_file)
 OURS = Preprocessing(48, 1.0, IMAGENET_MEAN, IMAGENET_STD)

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from hw1.cli import main
 from hw1.core.errors import EnvironmentFault, InputError, Refused
 from hw1.models import fetching, shipped
-from hw1.models.checkpoints import Store
 from hw1.models.fetching import TRIES, fetch
 from hw1.models.shipped import Indexed, fetched_folder, read_index
+from hw1.models.store import Store
 
 CONTENT = bytes(range(256)) * 40
 WANTED = Indexed("vgg19_bn_3.safetensors", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())

@@ -304,7 +304,8 @@ def test_an_onnx_file_gets_metadata(tmp_path: Path) -> None:
 
 
 def test_three_of_an_architecture_are_three_members(tmp_path: Path) -> None:
-    from hw1.models.checkpoints import Store, agreed_classes
+    from hw1.models.checkpoints import agreed_classes
+    from hw1.models.store import Store
 
     for seed in range(2):
         save_network(tmp_path / f"seed{seed}.safetensors", WORD)

@@ -14,8 +14,9 @@ from torch import Tensor
 from hw1.cli import main
 from hw1.core.preprocessing import Preprocessing
 from hw1.core.records import UInt8
-from hw1.models import checkpoints as store
+from hw1.models import checkpoints
 from hw1.models.registry import build
+from hw1.models.store import Store
 from hw1.pipeline.masks import colours_of
 from hw1.pipeline.tiles import HALO, STRIDE, segment_image
 from hw1.pipeline.views import ONE_VIEW, TTA_VIEWS, with_mirror
@@ -102,7 +103,7 @@ def weights(tmp_path: Path) -> Path:
     folder = tmp_path / "weights"
     folder.mkdir()
     for name, size in (("vgg16", 32), ("fcn8s", None)):
-        store.save(build(name), folder / f"{name}.safetensors", name, Preprocessing(size), {})
+        checkpoints.save(build(name), folder / f"{name}.safetensors", name, Preprocessing(size), {})
     return folder
 
 
@@ -138,7 +139,7 @@ def test_masks_are_made_of_the_views(tmp_path: Path, weights: Path) -> None:
     words = ("--tta", "--mask-format", "index")
     done = batch("segment", images, tmp_path / "masks", weights, *words)
     assert done.exit_code == 0, done.output
-    network = store.load(store.Store(weights).checkpoint("fcn8s"))
+    network = checkpoints.load(Store(weights).checkpoint("fcn8s"))
     expected = segment_image(network, tile, Preprocessing(None), views=TTA_VIEWS)
     single = segment_image(network, tile, Preprocessing(None))
     assert (expected != single).mean() > 0.02  # so the test can tell
@@ -164,7 +165,7 @@ def test_a_figure_shows_the_masks_of_the_views(
     for more in ([], ["--tta"]):
         done = CliRunner().invoke(main, [*words, *more])
         assert done.exit_code == 0, done.output
-    network = store.load(store.Store(weights).checkpoint("fcn8s"))
+    network = checkpoints.load(Store(weights).checkpoint("fcn8s"))
     for picture, views in zip(drawn, (ONE_VIEW, TTA_VIEWS), strict=True):
         expected = colours_of(segment_image(network, tile, Preprocessing(None), views=views))
         assert (picture == expected).all(2).mean() > 0.99

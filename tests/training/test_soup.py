@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from hw1.cli import main
 from hw1.core.preprocessing import Preprocessing
-from hw1.models import checkpoints as store
+from hw1.models import checkpoints
 from hw1.models.collapse import collapse
 from hw1.models.registry import build
 
@@ -22,7 +22,7 @@ def checkpoint(folder: Path, seed: int, member: str = "vgg16", size: int | None 
     folder.mkdir(exist_ok=True)
     path = folder / f"{member}.safetensors"
     network = build(member) if size is None else collapse(build(member), size)
-    store.save(network, path, member, Preprocessing(size), {"recipe": f"seed {seed}"})
+    checkpoints.save(network, path, member, Preprocessing(size), {"recipe": f"seed {seed}"})
     return path
 
 
@@ -30,15 +30,15 @@ def test_a_soup_is_the_mean(tmp_path: Path) -> None:
     paths = [checkpoint(tmp_path / name, seed) for seed, name in enumerate("abc")]
     done = soup(*paths, "--output", tmp_path / "mean.safetensors")
     assert done.exit_code == 0, done.output
-    made = store.read_checkpoint(tmp_path / "mean.safetensors")
+    made = checkpoints.read_checkpoint(tmp_path / "mean.safetensors")
     assert (made.member, made.preprocessing) == ("vgg16", Preprocessing(32))
     assert made.metadata["recipe"] == (
         "hw1 train soup a/vgg16.safetensors b/vgg16.safetensors c/vgg16.safetensors"
     )
     of = [(each["digest"], each["recipe"]) for each in json.loads(made.metadata["ingredients"])]
-    assert of == [(store.read_checkpoint(p).digest, f"seed {n}") for n, p in enumerate(paths)]
-    states = [store.load_state(store.read_checkpoint(path)) for path in paths]
-    for name, tensor in store.load_state(made).items():
+    assert of == [(checkpoints.read_checkpoint(p).digest, f"seed {n}") for n, p in enumerate(paths)]
+    states = [checkpoints.load_state(checkpoints.read_checkpoint(path)) for path in paths]
+    for name, tensor in checkpoints.load_state(made).items():
         mean = torch.stack([state[name].float() for state in states]).mean(0)
         torch.testing.assert_close(tensor.float(), mean, rtol=1e-3, atol=1e-6)
 
@@ -49,7 +49,7 @@ def test_a_soup_of_a_soup_tells_all_its_recipes(tmp_path: Path) -> None:
     inner = tmp_path / "inner" / "vgg16.safetensors"
     for words in ((*paths, "--output", inner), (inner, paths[1], "--output", tmp_path / "outer")):
         assert soup(*words).exit_code == 0
-    metadata = store.read_checkpoint(tmp_path / "outer", "vgg16").metadata
+    metadata = checkpoints.read_checkpoint(tmp_path / "outer", "vgg16").metadata
     first, second = json.loads(metadata["ingredients"])
     assert [each["recipe"] for each in first["ingredients"]] == ["seed 0", "seed 1"]
     assert second["recipe"] == "seed 1"
@@ -59,11 +59,11 @@ def test_a_soup_of_a_soup_tells_all_its_recipes(tmp_path: Path) -> None:
 def test_what_another_program_calls_ingredients_is_left_out(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = tmp_path / "vgg16.safetensors"
-    store.save(build("vgg16"), path, "vgg16", Preprocessing(32), {"ingredients": "a merge"})
+    checkpoints.save(build("vgg16"), path, "vgg16", Preprocessing(32), {"ingredients": "a merge"})
     output = tmp_path / "soup.safetensors"
     done = soup(path, path, "--output", output)
     assert done.exit_code == 0, done.output
-    told = json.loads(store.read_checkpoint(output).metadata["ingredients"])
+    told = json.loads(checkpoints.read_checkpoint(output).metadata["ingredients"])
     assert [list(each) for each in told] == [["digest", "recipe"]] * 2
 
 

@@ -19,7 +19,8 @@ from networks import save_onnx
 from hw1.cli import main
 from hw1.core.errors import EnvironmentFault, InputError, Refused
 from hw1.models import registry
-from hw1.models.checkpoints import Store, load
+from hw1.models.checkpoints import load
+from hw1.models.store import Store
 from hw1.training import loop
 from hw1.training.recipe import Recipe
 from hw1.training.segmentation import SegmentationTask

@@ -16,7 +16,8 @@ from hw1.cli import main
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import Preprocessing
 from hw1.models import registry
-from hw1.models.checkpoints import Store, save
+from hw1.models.checkpoints import save
+from hw1.models.store import Store
 from hw1.training.ensemble import train_ensemble
 from hw1.training.greedy import Labels, Votes, accuracy, cross_validate, select
 

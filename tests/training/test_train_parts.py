@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from hw1.models import checkpoints as store
-from hw1.models import files, registry
+from hw1.models import checkpoints, files, registry
 from hw1.models._torchvision import models
 from hw1.models.backbones import vgg16_features, vgg19_bn_features
 from hw1.models.registry import build
@@ -332,7 +331,7 @@ def test_convolutions_of_a_file(member: str, vgg16_file: Path) -> None:
 def test_a_whole_checkpoint(tmp_path: Path) -> None:
     network = build("vgg16")
     path = tmp_path / "any.safetensors"
-    store.save(network, path, "vgg16", Preprocessing(32), {}, dtype="fp32")
+    checkpoints.save(network, path, "vgg16", Preprocessing(32), {}, dtype="fp32")
     begun = initial.start("vgg16", str(path), 32, samples).network
     assert begun.training
     assert all(parameter.requires_grad for parameter in begun.parameters())
@@ -464,7 +463,7 @@ def test_freezing_two_blocks(member: str, frozen: set[str]) -> None:
 
 def test_features_of_the_head_are_dropped_in_training_alone(tmp_path: Path) -> None:
     begun = tmp_path / "fcn8s.safetensors"
-    store.save(build("fcn8s"), begun, "fcn8s", Preprocessing(None), {})
+    checkpoints.save(build("fcn8s"), begun, "fcn8s", Preprocessing(None), {})
     for init in ("scratch", str(begun)):
         network = initial.start("fcn8s", init, 32, samples, dropout=0.5).network
         dropouts = [layer for layer in network.modules() if isinstance(layer, nn.Dropout)]
