@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from ..core.errors import EnvironmentFault, InputError
+from ..core.user import user_folder
 from . import files
 from .metadata import tensors_digest
 
@@ -54,11 +55,8 @@ def folder() -> Path | None:
     named = os.environ.get(VARIABLE)
     if named is not None:
         return Path(named).absolute() if named else None
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:  # XDG: a relative path is no path
-        return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "hw1"
-    except RuntimeError:  # a user without a home
-        return None
+    base = user_folder("XDG_CACHE_HOME", ".cache")
+    return base / "hw1" if base else None
 
 
 def digest_of(path: Path) -> str:
@@ -68,7 +66,7 @@ def digest_of(path: Path) -> str:
     if place is None or before is None or before["size"] < LEAST_BYTES:
         return files.file_digest(path)
     entry = place / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
-    with suppress(OSError, ValueError, AttributeError):
+    with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
         known = json.loads(entry.read_text())
         digest = known.pop("sha256")
         if known == before and isinstance(digest, str) and len(digest) == 64:
@@ -131,8 +129,8 @@ def keep_converted(digest: str, state: "Mapping[str, Tensor]") -> None:
         about = {"source": digest, "digest": tensors_digest(state)}
         _write(path, files.content_of(state, about))
         _make_room(path.parent)
-    except (OSError, EnvironmentFault, ValueError, RuntimeError, TypeError):
-        pass  # a full disk, another's folder, a dtype that safetensors lacks
+    except (OSError, EnvironmentFault, ValueError, RuntimeError, TypeError, MemoryError):
+        pass  # a full disk or memory, another's folder, a dtype that safetensors lacks
 
 
 def _copy(digest: str) -> Path | None:

@@ -7,9 +7,10 @@ nothing. A download that was cut goes on where it stopped.
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -29,6 +30,7 @@ TRIES = 5
 """In a row that bring nothing more of a file."""
 
 _SECONDS = 30.0  # without a byte
+_PAUSE = 0.5  # s, twice as long after each try in vain
 _CHUNK = 2**20
 _PART = ".part"
 
@@ -51,10 +53,15 @@ def fetch(
     source, or one without the file or with other bytes; EnvironmentFault where the connection is
     lost and doesn't come back, or the disk is full: the same command goes on then.
     """
-    path = (folder or fetched_folder()) / wanted.name
+    into = folder or fetched_folder()
+    if into is None:
+        raise InputError("there is no home folder to put it in: give --output DIR")
+    path = into / wanted.name
     if path.is_file() and _is_whole(path, wanted):
         say(f"{path} is there")
         return path
+    if path.exists():
+        raise InputError(f"{path} is another file: move it away, or give another --output")
     source = source or os.environ.get(SOURCE)
     if not source:
         raise InputError(
@@ -128,6 +135,8 @@ def _download(url: str, part: Path, wanted: Indexed, say: Callable[[str], None])
                 f"{url}: {fault}, {TRIES} times in a row. What came is kept: give the same command "
                 "again to go on"
             )
+        if tries:
+            time.sleep(_PAUSE * 2**tries)
 
 
 def _rest(url: str, done: int, wanted: Indexed, part: Path) -> Iterator[bytes]:
@@ -137,8 +146,8 @@ def _rest(url: str, done: int, wanted: Indexed, part: Path) -> Iterator[bytes]:
     """
     if not url.startswith(("http://", "https://")):
         raise InputError(f"{url}: expected a folder, or a URL that begins with http:// or https://")
-    request = Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
+        request = Request(url, headers={"Range": f"bytes={done}-"} if done else {})
         reply: Any = urlopen(request, timeout=_SECONDS)
     except HTTPError as error:
         if error.code in (400, 401, 403, 404, 410):
@@ -146,6 +155,8 @@ def _rest(url: str, done: int, wanted: Indexed, part: Path) -> Iterator[bytes]:
         raise
     except URLError as error:
         raise OSError(str(error.reason)) from error
+    except (ValueError, InvalidURL) as error:  # also a host's name that can't be encoded
+        raise InputError(f"{url} is no URL: {error}") from error
     with reply:
         if done and reply.status != 206:  # the server sends all of it
             os.truncate(part, 0)

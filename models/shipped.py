@@ -1,9 +1,10 @@
 """Which checkpoints come with hw1, which can be fetched, and where they lie."""
 
-import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..core.user import user_folder
 
 SHIPPED = Path(__file__).parents[1] / "weights"
 INDEX = SHIPPED / "index.toml"
@@ -24,12 +25,7 @@ def read_index() -> dict[str, Indexed]:
     return {Path(name).stem: Indexed(name, **about) for name, about in content.items()}
 
 
-def fetched_folder() -> Path:
-    """Where ``hw1 models fetch`` puts them: in the user's folder for data.
-
-    That of the XDG Base Directory Specification.
-    """
-    data = Path(os.environ.get("XDG_DATA_HOME", ""))
-    if not data.is_absolute():  # XDG: a relative path is no path
-        data = Path(os.path.expanduser("~")) / ".local/share"  # noqa: PTH111  (no home is no error)
-    return data / "hw1/weights"
+def fetched_folder() -> Path | None:
+    """Where ``hw1 models fetch`` puts them: in the user's folder for data; None without a home."""
+    base = user_folder("XDG_DATA_HOME", ".local/share")
+    return base / "hw1/weights" if base else None

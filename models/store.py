@@ -47,8 +47,8 @@ class Store:
 
         What doesn't come with hw1 may have been fetched.
         """
-        folders = [self.folder] if self.folder != SHIPPED else [self.folder, fetched_folder()]
-        for folder in folders:
+        fetched = fetched_folder() if self.folder == SHIPPED else None
+        for folder in (self.folder, *([fetched] if fetched else [])):
             for name in MEMBERS[member].file_names if member in MEMBERS else (member,):
                 if (folder / name).is_file():
                     return folder / name

@@ -16,9 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent))  # for fakes.py, beside the tests
 
 os.environ["XDG_DATA_HOME"] = "/nonexistent"  # no checkpoints that were fetched once
 
+# A shell's background jobs ignore Ctrl-C, and nohup's a closed terminal: so would the programs that
+# tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell's background jobs ignore Ctrl-C, and so would the programs that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -67,6 +67,16 @@ def test_a_file_is_hashed_once_until_it_changes(
     assert cache.digest_of(path) == first
 
 
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "[1]", "3", '{"sha256": 4}'])
+def test_an_odd_entry_is_no_entry(place: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"one")
+    digest = cache.digest_of(path)
+    (entry,) = (place / "digests").iterdir()
+    entry.write_text(content)
+    assert cache.digest_of(path) == digest
+
+
 def test_a_file_that_has_just_changed_is_hashed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

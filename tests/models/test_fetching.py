@@ -55,6 +55,11 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "_PAUSE", 0.0)
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server() as server:
@@ -156,6 +161,33 @@ def test_a_source_that_has_it_not(
         get(source.format(url=server.url, folder=tmp_path), tmp_path / "a")
 
 
+def test_another_file_of_that_name_stays(server: Server, tmp_path: Path) -> None:
+    (tmp_path / WANTED.name).write_bytes(b"my own")
+    with pytest.raises(InputError, match="is another file: move it away"):
+        get(server.url, tmp_path)
+    assert (tmp_path / WANTED.name).read_bytes() == b"my own"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[x", f"http://{'a' * 70}/weights", "http://host:abc", "http://a b/"]
+)
+def test_what_is_no_url(url: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no URL"):
+        get(url, tmp_path)
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setattr(Path, "home", none)
+    assert fetched_folder() is None
+    assert Store.shipped().find("vgg19_bn_3") is None
+    with pytest.raises(InputError, match="give --output DIR"):
+        fetch(WANTED, "x", None, print)
+
+
 def test_two_at_a_time(tmp_path: Path) -> None:
     with fetching._alone(tmp_path / f"{WANTED.name}.part"):  # noqa: SIM117
         with pytest.raises(Refused, match="another process fetches it"):
@@ -171,7 +203,7 @@ def test_what_was_fetched_is_found(
     assert Store.shipped().find("vgg19_bn_3") is None
     done = CliRunner().invoke(main, ["models", "fetch", "vgg19_bn_3"])
     assert done.exit_code == 0, done.output
-    assert done.stdout.strip() == str(fetched_folder() / WANTED.name)
+    assert done.stdout.strip() == str(tmp_path / "hw1" / "weights" / WANTED.name)
     found = Store.shipped().find("vgg19_bn_3")
     assert found is not None
     assert found.read_bytes() == CONTENT
