@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -50,6 +51,8 @@ def test_it_holds_every_module_and_nothing_else(packed: Path) -> None:
         expected.update(folder.rglob("*.py"))
     for pattern in ("*.safetensors", "*.toml", "*.md"):
         expected.update((ROOT / "weights").glob(pattern))
+    fetched = tomllib.loads((ROOT / "weights" / "index.toml").read_text())
+    expected -= {ROOT / "weights" / name for name in fetched}
     found = {str(path.relative_to(packed / "hw1")) for path in _files(packed / "hw1")}
     assert found == {str(path.relative_to(ROOT)) for path in expected}
     (about,) = (path.name for path in packed.iterdir() if path.name != "hw1")
