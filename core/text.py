@@ -29,7 +29,12 @@ def decoded(content: bytes) -> str:
 
     Raises UnicodeError.
     """
-    return content.decode("utf-16" if content.startswith(_WIDE) else "utf-8-sig")
+    return content.decode(encoding_of(content))
+
+
+def encoding_of(start: bytes) -> str:
+    """The encoding of a text file that begins so, by its byte order mark; two bytes are enough."""
+    return "utf-16" if start.startswith(_WIDE) else "utf-8-sig"
 
 
 def delimiter_of(line: str) -> str:
