@@ -185,12 +185,7 @@ def classes_from_json(text: str | None, task: TaskKind) -> Classes:
         fields = json.loads(text)
         if isinstance(fields, int):
             return numbered(fields, task)
-        colours = fields.get("colours")
-        return Classes(
-            tuple(map(_name, fields["names"])),
-            None if colours is None else tuple(map(_rgb, colours)),
-            fields.get("unlabelled"),
-        )
+        return _from_fields(fields)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"classes {text[:_SHOWN]!r}: expected JSON with names") from error
 
@@ -243,7 +238,29 @@ def colour_map(count: int) -> tuple[RGB, ...]:
 def _from_toml(fields: Mapping[str, Any]) -> Classes:
     if unknown := sorted(fields.keys() - set(_FIELDS)):
         raise InputError(f"expected {', '.join(_FIELDS)}, found {unknown[0]!r}")
-    return classes_from_json(json.dumps(fields), "classify")
+    if not _are_names(names := fields.get("names")):
+        found = "none" if names is None else repr(names)[:_SHOWN]
+        raise InputError(f'expected names to be a list of text, as ["cat", "dog"], found {found}')
+    try:
+        return _from_fields(fields)
+    except (ValueError, TypeError) as error:
+        raise InputError("expected colours to be lists of three numbers from 0 to 255") from error
+
+
+def _from_fields(fields: Mapping[str, Any]) -> Classes:
+    """Raises KeyError, ValueError or TypeError where names or colours aren't lists."""
+    names, colours = fields["names"], fields.get("colours")
+    if not _are_names(names):
+        raise TypeError(f"names are a list of text, not {names!r}")
+    return Classes(
+        tuple(names),
+        None if colours is None else tuple(map(_rgb, colours)),
+        fields.get("unlabelled"),
+    )
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _from_table(rows: Sequence[Sequence[str]]) -> Classes:
@@ -281,12 +298,6 @@ def _unlabelled(
         return marks.index("1") if "1" in marks else None
     named = [index for index, name in enumerate(names) if name.lower() in _NO_LABEL]
     return named[0] if colours is not None and len(named) == 1 else None
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a name is text, not {value!r}")
-    return value
 
 
 def _rgb(values: Sequence[Any]) -> RGB:

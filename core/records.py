@@ -67,7 +67,7 @@ class Shard:
 
     @property
     def stop(self) -> int:
-        """The position in the plan behind the last image."""
+        """The position in the plan after the last image."""
         return self.first + len(self.images)
 
     def piece(self, first: int, stop: int) -> "Shard":
@@ -101,7 +101,7 @@ class Predicted:
     ``arrays`` holds, for classification, one float32 (n, classes) array of probabilities, one
     float32 (n,) of agreement and, of a cascade, one bool (n,) of whether the first member decided
     alone; for segmentation, one uint8 (H, W) array of classes an image, and
-    behind these the images themselves where an overlay is asked for.
+    after these the images themselves where an overlay is asked for.
     """
 
     piece: Shard

@@ -13,6 +13,12 @@ def some(names: list[str], count: int | None = None) -> str:
     return ", ".join(map(shown, names[:5])) + more
 
 
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """The first line of what an error says, at most ``most`` characters; else its kind."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:most] if lines else type(error).__name__
+
+
 def shown(name: str) -> str:
     """A name that stays on its line: escaped where it holds what can't be printed."""
     return name if name.isprintable() else ascii(name)
@@ -23,7 +29,12 @@ def decoded(content: bytes) -> str:
 
     Raises UnicodeError.
     """
-    return content.decode("utf-16" if content.startswith(_WIDE) else "utf-8-sig")
+    return content.decode(encoding_of(content))
+
+
+def encoding_of(start: bytes) -> str:
+    """The encoding of a text file that begins so, by its byte order mark; two bytes are enough."""
+    return "utf-16" if start.startswith(_WIDE) else "utf-8-sig"
 
 
 def delimiter_of(line: str) -> str:

@@ -220,7 +220,7 @@ class _Labels:
 
 
 class _Masks:
-    """Masks of photos, one behind the other as (pixels,)."""
+    """Masks of photos, one after the other as (pixels,)."""
 
     def __init__(
         self, checkpoint: Checkpoint, ready: "Predict", photos: Sequence[tuple[UInt8, int]]

@@ -8,12 +8,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from ..core.classes import REFERENCE_CLASSIFIER, Classes, read_classes, reference_classes
 from ..core.errors import InputError
 from ..core.records import TaskKind
-from ..core.text import decoded, delimiter_of, shown, some
+from ..core.text import delimiter_of, encoding_of, shown, some
 from ..pipeline.formats import SUFFIXES
 from ..pipeline.rows import ERRORS
 
@@ -147,14 +148,13 @@ def read_table(path: Path) -> Iterator[list[str]]:
     are not UTF-8 come back as the bytes they were.
     """
     try:
-        content = path.read_bytes()
-        try:
-            text = decoded(content)
-        except UnicodeError:
-            text = content.decode("utf-8-sig", ERRORS)
-        delimiter = delimiter_of(text.partition("\n")[0])
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        yield from (row for row in rows if row)
+        with path.open("rb") as file:
+            encoding = encoding_of(file.peek(2))
+            errors = "strict" if encoding == "utf-16" else ERRORS
+            lines = io.TextIOWrapper(file, encoding, errors, newline="")
+            first = lines.readline()
+            rows = csv.reader(chain([first], lines), delimiter=delimiter_of(first))
+            yield from (row for row in rows if row)
     except (OSError, csv.Error, UnicodeError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path}: can't be read as a CSV file: {said}") from error

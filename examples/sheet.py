@@ -31,7 +31,7 @@ GREEN, RED, INK, GREY = "#1a7f37", "#cf222e", "#1f2328", "#656d76"
 
 
 def read(path: Path) -> dict[str, list[str]]:
-    """The rows of a CSV file behind its header, by their first field."""
+    """The rows of a CSV file after its header, by their first field."""
     with path.open(newline="", encoding="utf-8") as file:
         return {row[0]: row[1:] for row in list(csv.reader(file))[1:]}
 

@@ -24,6 +24,7 @@ from ..core.errors import EnvironmentFault, Hw1Error, InputError
 from ..core.events import report
 from ..core.numerics import ProfileUnmet
 from ..core.records import Committed, Shard, Work, Written
+from ..core.text import first_line
 from . import local_ray as local
 from . import ray_health as health
 from . import worker
@@ -218,7 +219,7 @@ class RayEngine:
                     raise cause or error from error
                 ended = error
                 if home := self._spares.pop(0).home:
-                    self._proofs.leave_out(home, f"{type(cause).__name__}: {_first_line(cause)}")
+                    self._proofs.leave_out(home, f"{type(cause).__name__}: {first_line(cause)}")
             except exceptions.RayError as error:
                 ended = error
                 if home := self._spares.pop(0).home:
@@ -228,7 +229,7 @@ class RayEngine:
         assert ended is not None
         raise EnvironmentFault(
             f"{PROBED} processes of the cluster ended as they were asked what they can do, the "
-            f"last one because: {_first_line(ended)}. Repair the machine, and give the same "
+            f"last one because: {first_line(ended)}. Repair the machine, and give the same "
             "command again."
         ) from ended
 
@@ -355,7 +356,7 @@ def _start(folder: str, processors: int | None) -> None:
             )
     except Exception as error:  # Ray raises bare ones: "The current node timed out during startup"
         raise EnvironmentFault(
-            f"Ray did not start on this machine ({_first_line(error)}). Give --engine inline to "
+            f"Ray did not start on this machine ({first_line(error)}). Give --engine inline to "
             "do without it, or free memory and processes, and try again."
         ) from error
 
@@ -374,12 +375,8 @@ def _connect(address: str) -> None:
         secured = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
         hint = "" if secured else " If it asks for a token, set RAY_AUTH_MODE=token."
         raise InputError(
-            f"address {address!r}: no Ray to use ({_first_line(error)}).{hint}"
+            f"address {address!r}: no Ray to use ({first_line(error)}).{hint}"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _nodes() -> list[Node]:
@@ -482,7 +479,7 @@ class _Proofs:
         except exceptions.RayTaskError as error:
             self.machines.answered(call, str(error).strip().splitlines()[-1])
         except exceptions.RayError as error:
-            self.machines.ended(call, _first_line(error))
+            self.machines.ended(call, first_line(error))
         else:
             self.oom_kills[self.machines.asked_of(call)] = kills
             if differences(self._expected, found):  # images may have changed since
@@ -634,7 +631,7 @@ class _RayBackend:
         if actor in self._actors:  # of a GPU's, Ray chose the machine
             self._actors[actor] = replace(self._actors[actor], home=found.machine)
         if found.unfit is not None:
-            reason = _first_line(found.unfit)
+            reason = first_line(found.unfit)
             if isinstance(found.unfit, ImportError):
                 reason = f"{type(found.unfit).__name__}: {reason}"
             self._proofs.leave_out(found.machine, reason, found.unfit)
@@ -648,11 +645,11 @@ class _RayBackend:
     def _fault(self, error: exceptions.RayError, machine: str | None) -> Fault:
         """Who is at fault where Ray, not the work, says that something failed."""
         if isinstance(error, MISSING):
-            return Fault("missing", f"{type(error).__name__}: {_first_line(error)}")
+            return Fault("missing", f"{type(error).__name__}: {first_line(error)}")
         if isinstance(error, GONE):
             return Fault("gone", "its machine is leaving, or has gone")
         if not isinstance(error, exceptions.WorkerCrashedError | exceptions.ActorDiedError):
-            return Fault("lost", _first_line(error))
+            return Fault("lost", first_line(error))
         if NODE_DIED in str(error) or getattr(error, "preempted", False):
             return Fault("gone", "its machine was lost")
         if self._memory_ran_out(machine):
@@ -691,4 +688,4 @@ def _raised(error: exceptions.RayTaskError) -> Fault:
         cause = error
     elif not isinstance(cause, Hw1Error):
         cause.add_note(str(error))
-    return Fault("raised", _first_line(cause), cause)
+    return Fault("raised", first_line(cause), cause)

@@ -42,6 +42,8 @@ def of_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "digest": checkpoint.digest,
         # As it is read back from job.json: lists, not tuples.
         "preprocessing": json.loads(preprocessing_to_json(checkpoint.preprocessing)),
+        # Jobs begun earlier took its probabilities for logits.
+        **({"softmax": True} if checkpoint.softmax else {}),
     }
 
 

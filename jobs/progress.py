@@ -21,9 +21,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from ..core.text import printable
-from .starting import Starting
-
-LINE_SECONDS = 30.0
+from .starting import LINE_SECONDS, Starting
 
 
 def say(text: str) -> None:
@@ -89,7 +87,7 @@ class Progress:
         if self._starting is not None:
             self._starting.end()
 
-    def note(self, text: str) -> None:
+    def notice(self, text: str) -> None:
         """Say something in a line."""
         if not self._quiet:
             self._console.print(printable(text), highlight=False, markup=False)
@@ -107,7 +105,7 @@ class Progress:
                 bar.stop()
         else:
             lines = _LineMeter(self._console, planned, done, self.started)
-            with lines.telling():
+            with lines.reporting():
                 yield lines
 
 
@@ -160,16 +158,16 @@ class _LineMeter:
         self._rate = _Rate()
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def reporting(self) -> Iterator[None]:
         """Print the lines from a thread: also while a shard takes longer than that."""
         ended = Event()
-        teller = Thread(target=self._tell, args=(ended,), daemon=True)
-        teller.start()
+        printer = Thread(target=self._report, args=(ended,), daemon=True)
+        printer.start()
         try:
             yield
         finally:
             ended.set()
-            teller.join()
+            printer.join()
 
     def advance(self, images: int, rejected: int) -> None:
         self._started()
@@ -177,7 +175,7 @@ class _LineMeter:
         self._rejected += rejected
         self._rate.after(images)
 
-    def _tell(self, ended: Event) -> None:
+    def _report(self, ended: Event) -> None:
         while not ended.wait(LINE_SECONDS):
             rate = self._rate.after(0)
             left = f"{(self._planned - self._done) / rate:.0f} s left, " if rate else ""

@@ -295,7 +295,7 @@ def _run(
         meter.advance(entry.images, entry.rejected)
         if written := copies.written():
             report(logging.INFO, "cache", written)
-            progress.note(f"hw1: {written}")
+            progress.notice(f"hw1: {written}")
         _report_shard(folder, entry)
         _refuse_too_many(job, folder, rejected, planned)
 

@@ -253,7 +253,7 @@ def _checkpoint(member: str, about: Mapping[str, Any], weights: Path | None) -> 
                 f"{error}. Give the folder or the file that scored with --weights"
             ) from error
     now = of_checkpoint(found)
-    if any(about[name] != value for name, value in now.items()):
+    if any(about.get(name) != value for name, value in now.items()):
         raise InputError(
             f"{found.path}: expected the checkpoint of {member} that scored (SHA-256 "
             f"{str(about['digest'])[:12]}…), found another ({found.digest[:12]}…): give its folder "

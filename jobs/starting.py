@@ -1,4 +1,8 @@
-"""What a job's start is at: shown every two seconds, until the first shard is committed."""
+"""What a job's start is at, until the first shard is committed.
+
+On a terminal it is shown every two seconds; elsewhere a line is printed where it has changed, and
+every 30 seconds.
+"""
 
 import logging
 import time
@@ -14,6 +18,7 @@ from ..core.durable import TEMPORARY
 from ..core.events import LOGGER, START
 
 SECONDS = 2.0
+LINE_SECONDS = 30.0
 
 
 class Starting(logging.Handler):
@@ -40,8 +45,7 @@ class Starting(logging.Handler):
         level = LOGGER.level
         LOGGER.addHandler(self)
         LOGGER.setLevel(logging.DEBUG)
-        teller = Thread(target=self._tell, daemon=True)
-        teller.start()
+        Thread(target=self._report, daemon=True).start()
         try:
             yield
         finally:
@@ -66,15 +70,17 @@ class Starting(logging.Handler):
             self._text = max(said)[1]  # also when the worker is ready, and its file gone
         return self._text
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
+        printed, last = "", 0.0  # on no terminal
         while not self._ended.wait(SECONDS):
-            seconds = time.monotonic() - self._began
-            text = f"{self.text()} ({seconds:.0f} s)"
+            now, said = time.monotonic(), self.text()
+            text = f"{said} ({now - self._began:.0f} s)"
             with self._showing:
                 if self._ended.is_set():
                     return
-                if self._status is None:
-                    self._console.print(text, highlight=False, markup=False)
-                else:
+                if self._status is not None:
                     self._status.update(escape(text))
                     self._status.start()
+                elif said != printed or now - last >= LINE_SECONDS:
+                    self._console.print(text, highlight=False, markup=False)
+                    printed, last = said, now

@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from ..core.errors import InputError
 from ..core.spec import Backend, Device, Precision
+from ..core.text import first_line
 from .architectures import ONNX, require_library
 from .checkpoints import Checkpoint
 
@@ -21,6 +22,9 @@ _MULTIPLICATIONS = {
     "efficientnet_lite2": 11_465,
 }
 """The presets' for each pixel of an input of 224 × 224; a smaller one takes a few more a pixel."""
+
+_CHOOSE = "say which member goes first, --cascade-first NAME"
+_SAID = 150  # characters of torch's reason
 
 
 class Settled(TypedDict):
@@ -79,15 +83,16 @@ def cheapest(checkpoints: Sequence[Checkpoint]) -> str:
 def multiplications(checkpoint: Checkpoint) -> int:
     """A classifier's multiplications for an image, about, as torch's FlopCounterMode counts them.
 
-    Of a preset by a table, without torch. Raises InputError for an ONNX file.
+    Of a preset by a table, without torch. Raises InputError for an ONNX file, and for a network
+    whose forward pass depends on values: none are computed.
     """
     sides = checkpoint.preprocessing.sides or (1, 1)
     if each_pixels := _MULTIPLICATIONS.get(checkpoint.architecture):
         return each_pixels * math.prod(sides)
     if checkpoint.architecture == ONNX:
         raise InputError(
-            f"--cascade: what {checkpoint.member} costs can't be told of an ONNX file: say which "
-            "member goes first, --cascade-first NAME"
+            f"--cascade: the multiplications of {checkpoint.member}, an ONNX file, can't be "
+            f"counted: {_CHOOSE}"
         )
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -97,6 +102,12 @@ def multiplications(checkpoint: Checkpoint) -> int:
     count, word = len(checkpoint.classes), checkpoint.architecture
     network = build(word, "meta", count, checkpoint.preprocessing.sides).eval()
     place = next(network.parameters()).device  # a few of timm's have weights after all
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, *sides, device=place))
+    try:
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, 3, *sides, device=place))
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        raise InputError(
+            f"--cascade: the multiplications of {checkpoint.member} can't be counted "
+            f"({first_line(error, _SAID)}): {_CHOOSE}"
+        ) from error
     return int(counter.get_total_flops()) // 2

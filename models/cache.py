@@ -6,9 +6,9 @@ it.
 - ``digests/``: the SHA-256 of a file, kept by its path, size, times of change, inode and device.
   The times are the file system's to the ns, and ctime can't be set by hand: a file that was written
   since is hashed again.
-- ``converted/DIGEST.safetensors``: the tensors of a file in one of torch's formats, which takes
-  long to unpickle, under that file's digest. So a changed file has another copy. A copy's own
-  digest is checked when it is read.
+- ``converted/1/DIGEST.safetensors``: the tensors of a file in one of torch's formats, which takes
+  long to unpickle, under that file's digest. So a changed file has another copy. 1 is the version
+  of the conversion. A copy's own digest is checked when it is read.
 
 Several processes may use it at once: files appear whole, under their names. Where it can't be read
 or written, there is no cache, and nothing fails.
@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -42,6 +42,13 @@ MOST_BYTES: Final = 5 * 2**30
 
 LEAST_BYTES: Final = 2**20
 """A smaller file is hashed and read in no time."""
+
+_CONVERSION: Final = 1
+"""Raise it where `wrappers` makes other names or tensors of a file than before: its copies are then
+made again, and the old ones, which nobody uses any more, go first where there is no room."""
+
+_MOST_DIGESTS: Final = 10_000
+"""Files whose digests are kept, those that were hashed last."""
 
 _SETTLED: Final = 2 * 10**9
 """ns: a file that changed so lately may change again within its time stamp's grain."""
@@ -135,7 +142,9 @@ def keep_converted(digest: str, state: "Mapping[str, Tensor]") -> None:
 
 def _copy(digest: str) -> Path | None:
     place = folder()
-    return None if place is None else place / "converted" / f"{digest}.safetensors"
+    if place is None:
+        return None
+    return place / "converted" / str(_CONVERSION) / f"{digest}.safetensors"
 
 
 def _write(path: Path, parts: Iterable[bytes]) -> None:
@@ -151,23 +160,30 @@ def _write(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def _make_room(copies: Path) -> None:
-    """Remove the copies that were used longest ago, and what killed processes left."""
-    for path in copies.glob(".*.tmp"):
+    """Remove the copies that were used longest ago, digests, and what killed processes left."""
+    digests = copies.parent.parent / "digests"
+    for path in (*copies.glob(".*.tmp"), *digests.glob(".*.tmp")):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _LEFT_BEHIND:
                 path.unlink()
+    _keep_newest(copies.parent.rglob("*.safetensors"), MOST_BYTES, lambda status: status.st_size)
+    _keep_newest(digests.glob("*.json"), _MOST_DIGESTS, lambda _: 1)
+
+
+def _keep_newest(paths: Iterable[Path], most: int, cost: Callable[[os.stat_result], int]) -> None:
+    """Remove the oldest of these files until the others cost at most so much."""
     found = []
-    for path in copies.glob("*.safetensors"):
+    for path in paths:
         with suppress(OSError):
             status = path.stat()
-            found.append((status.st_mtime_ns, status.st_size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if total <= MOST_BYTES:
+            found.append((status.st_mtime_ns, cost(status), path))
+    total = sum(each for _, each, _ in found)
+    for _, each, path in sorted(found):
+        if total <= most:
             return
         with suppress(OSError):
             path.unlink()
-        total -= size
+        total -= each
 
 
 class Copies:

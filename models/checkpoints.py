@@ -36,7 +36,8 @@ class Checkpoint:
     """A network's weights in a file, and what their metadata say.
 
     ``member`` is its name in an ensemble: a preset's, or its file's. ``digest`` is the file's
-    SHA-256, in hexadecimal. ``architecture`` is a word of `architectures`, or "onnx".
+    SHA-256, in hexadecimal. ``architecture`` is a word of `architectures`, or "onnx". ``softmax``:
+    it gives probabilities, of which logits are made.
     """
 
     member: str
@@ -48,6 +49,7 @@ class Checkpoint:
     architecture: str
     task: TaskKind
     classes: Classes
+    softmax: bool = False
 
     @property
     def is_int8(self) -> bool:
@@ -284,9 +286,17 @@ def _read_onnx(path: Path) -> Checkpoint:
     found = onnx_file.read(path)
     classes, preprocessing = onnx_file.about(found, path)
     _check_masks(found.task, classes)
-    about, size = dict(found.metadata), found.bytes
     return Checkpoint(
-        path.name, path, found.digest, preprocessing, about, size, ONNX, found.task, classes
+        path.name,
+        path,
+        found.digest,
+        preprocessing,
+        dict(found.metadata),
+        found.bytes,
+        ONNX,
+        found.task,
+        classes,
+        found.softmax,
     )
 
 

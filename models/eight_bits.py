@@ -2,8 +2,9 @@
 
 A file that is half as large as in float16. Only what lies in the file is rounded: it is decoded
 when it's read, and the network computes in floats, as with any other checkpoint (int8 arithmetic
-is ``quantising``'s). So is a convolution's or Linear's weight with enough values to a channel;
-biases, norms and small kernels, which err the most and weigh nothing, are stored in float16.
+is ``quantising``'s). Every tensor of two dimensions or more with enough values to a channel, its
+first, is stored so: weights of convolutions and Linears, embeddings too. Biases, norms and small
+kernels, which err the most and weigh nothing, are stored in float16.
 """
 
 from collections.abc import Mapping

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.durable import make_folder, write_bytes
 from ..core.errors import EnvironmentFault, InputError
+from ..core.text import first_line
 from . import eight_bits
 from .wrappers import unwrap
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _MAX_HEADER = 100_000_000  # safetensors' own bound
+_SAID = 120  # characters of a library's reason
 
 _unpickling = Lock()
 """What torch may unpickle, and which warnings show, is the whole process's."""
@@ -187,7 +189,7 @@ def _parse_safetensors(content: bytes, path: Path) -> dict[str, "Tensor"]:
     except MemoryError:
         raise
     except Exception as error:  # SafetensorError, KeyError for a dtype that torch lacks, …
-        raise InputError(f"{path} is damaged ({_first_line(error)}): copy it again") from error
+        raise InputError(f"{path} is damaged ({_reason(error)}): copy it again") from error
 
 
 def _parse_torch(content: bytes, path: Path) -> Any:
@@ -242,7 +244,7 @@ def _why_not(path: Path, error: Exception) -> str:
         )
         return _unsafe(path, f"holds more than tensors ({found})", how)
     return (
-        f"{path} is not a whole checkpoint ({_first_line(error)}): expected safetensors, or a "
+        f"{path} is not a whole checkpoint ({_reason(error)}): expected safetensors, or a "
         "state dict written by torch.save. If it was copied, copy it again"
     )
 
@@ -256,8 +258,8 @@ def _unsafe(path: Path, what: str, load: str) -> str:
     )
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    if lines and "weights_only" in lines[0]:  # advice to read it unsafely
+def _reason(error: Exception) -> str:
+    kind, said = type(error).__name__, first_line(error, _SAID)
+    if "weights_only" in said:  # advice to read it unsafely
         return "a pickle that can't be read safely"
-    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+    return kind if said == kind else f"{kind}: {said}"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..core.errors import InputError
 from ..core.preprocessing import Sides
+from ..core.text import first_line
 from .collapse import CHANNELS, POOLED, WEIGHT, collapsed_side, expand_state
 from .members import MEMBERS
 from .registry import build, class_axes, layout, tensors
@@ -69,7 +70,7 @@ def try_out(network: nn.Module, word: str, sides: Sides) -> None:
         with torch.inference_mode():
             network(torch.zeros(1, 3, *sides))
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-        said = str(error).strip().partition("\n")[0][:_SAID] or type(error).__name__
+        said = first_line(error, _SAID)
         raise InputError(
             f"{word} takes no images of {sides[0]} × {sides[1]} pixels ({said}): give another "
             "--size"

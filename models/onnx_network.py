@@ -10,6 +10,7 @@ from ..core.errors import InputError
 from ..core.numerics import Profile
 from ..core.preprocessing import Preprocessing, normalise
 from ..core.records import UInt8
+from ..core.text import first_line
 from . import onnx_file
 from .architectures import ONNX, require_library
 from .onnx_file import KINDS, OnnxFile
@@ -17,6 +18,8 @@ from .onnx_file import KINDS, OnnxFile
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+_SAID = 200  # characters of onnxruntime's reason
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class OnnxReady:
         if blanks:
             values = np.concatenate([values, np.zeros((blanks, *values.shape[1:]), values.dtype)])
         outputs = [self._run(values[at : at + batch]) for at in range(0, len(values), batch)]
-        logits = np.concatenate(outputs)[:count].astype(np.float32)
+        given = np.concatenate(outputs)[:count]
+        logits = given.astype(np.float32)
         if self.file.task == "classify":
             logits = logits.reshape(count, -1)
         if logits.shape[1] != self.classes:
@@ -61,14 +65,14 @@ class OnnxReady:
                 f"{self.classes}, one a class: export it again"
             )
         if self.file.softmax:  # the logits but for a constant, which makes no difference
-            logits = np.log(np.maximum(logits, np.finfo(np.float32).tiny))
+            logits = np.log(np.maximum(logits, _least(given.dtype)))
         return torch.from_numpy(logits)
 
     def _run(self, values: Any) -> Any:
         try:
             return self.session.run([self.file.logits.name], {self.file.image.name: values})[0]
         except Exception as error:  # its own kinds derive from Exception alone
-            raise InputError(f"{self.path}: onnxruntime: {_first_line(error)}") from error
+            raise InputError(f"{self.path}: onnxruntime: {first_line(error, _SAID)}") from error
 
 
 def prepare(path: Path, digest: str, preprocessing: Preprocessing, profile: Profile) -> OnnxReady:
@@ -100,11 +104,15 @@ def prepare(path: Path, digest: str, preprocessing: Preprocessing, profile: Prof
             str(path), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # its own kinds derive from Exception alone
-        raise InputError(f"{path}: onnxruntime: {_first_line(error)}") from error
+        raise InputError(f"{path}: onnxruntime: {first_line(error, _SAID)}") from error
     classes, _ = onnx_file.about(found, path)
     return OnnxReady(session, found, path, len(classes), preprocessing, torch.device("cpu"))
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+def _least(kind: "np.dtype[Any]") -> float:
+    """What stands for a probability that is 0 in these floats: the least that they have.
+
+    Of float32 the least normal one: processors may take smaller ones for 0.
+    """
+    least = float(np.finfo(kind).smallest_subnormal)
+    return max(least, float(np.finfo(np.float32).tiny))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..core.errors import InputError
 from ..core.preprocessing import Sides
+from ..core.text import first_line
 from . import classifiers, segmenters
 from .architectures import Architecture, find_architecture
 from .efficientnet import EfficientNetLite2
@@ -110,5 +111,5 @@ def _of_library(
         return libraries.build(found.library, found.name, classes, sides)
     except (AssertionError, RuntimeError, ValueError, TypeError) as error:
         of = f" of {sides[0]} × {sides[1]} pixels" if sides else ""
-        said = str(error).strip().partition("\n")[0][:_SAID] or type(error).__name__
+        said = first_line(error, _SAID)
         raise InputError(f"{found.word} can't be built for images{of}: {said}") from error

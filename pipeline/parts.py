@@ -2,7 +2,7 @@
 
 The files of shard 12 are ``parts/0000012.csv`` and, only where there is something in them,
 ``parts/0000012.rejected.csv`` and ``parts/0000012.scores`` (float32, C order, a row an image, a
-number a class). The digest is the SHA-256 of these three, one behind the other.
+number a class). The digest is the SHA-256 of these three, one after the other.
 ``parts/0000012.files`` isn't part of it: it says what the masks' files were when they were
 written, to know them again cheaply.
 """

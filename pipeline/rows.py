@@ -30,7 +30,7 @@ def join_rows(rows: Iterable[str]) -> bytes:
     return "".join(f"{row}\n" for row in rows).encode(ENCODING, ERRORS)
 
 
-def read_rows(path: Path, encoding: str = ENCODING) -> Iterator[list[str]]:
+def read_rows(path: Path) -> Iterator[list[str]]:
     """The rows of a CSV file, blank lines skipped."""
-    with path.open(newline="", encoding=encoding, errors=ERRORS) as file:
+    with path.open(newline="", encoding=ENCODING, errors=ERRORS) as file:
         yield from (row for row in csv.reader(file) if row)

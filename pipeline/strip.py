@@ -94,7 +94,9 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker in (0xDA, 0xD9):
             yield marker, position, len(data)
             return
-        stop = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        stop = position + 2
+        if not _stands_alone(marker):
+            stop += int.from_bytes(data[stop : stop + 2], "big")
         yield marker, position, stop
         position = stop
     raise Reject("too_large", f"JPEG: more than {MAX_SEGMENTS:,} segments before its picture")
@@ -128,6 +130,11 @@ def _marker(data: bytes, position: int) -> int:
     return position if match is None else match.end() - 1
 
 
+def _stands_alone(marker: int) -> bool:
+    """Whether no length follows the marker: decoders skip those of this kind between segments."""
+    return marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8
+
+
 def _check_scans(data: bytes) -> None:
     scans, pixels = 0, 0
     position = 2
@@ -136,7 +143,7 @@ def _check_scans(data: bytes) -> None:
         if position + 4 > len(data) or data[position + 1] == 0xD9:
             break
         marker = data[position + 1]
-        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
+        if _stands_alone(marker):
             position += 2
             continue
         if marker in _FRAMES:

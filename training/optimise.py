@@ -26,11 +26,11 @@ class Schedule:
         return math.ceil(self.steps / self.epoch_steps)
 
     def progress(self, step: int) -> float:
-        """How much of the schedule lies behind, 0 to 1."""
+        """How much of the schedule is done, 0 to 1."""
         return step / self.steps
 
     def epoch_end(self, epoch: int) -> int:
-        """The step behind the last one of an epoch, counted from 0."""
+        """The step after the last one of an epoch, counted from 0."""
         return min((epoch + 1) * self.epoch_steps, self.steps)
 
 

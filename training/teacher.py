@@ -99,4 +99,9 @@ def _ready(checkpoint: Checkpoint, recipe: Recipe) -> Predict:
         recipe.threads or cores(),
         libraries([checkpoint], "torch"),
     )
-    return ready(checkpoint, profile)
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    try:
+        return ready(checkpoint, profile)
+    finally:  # what scoring sets for the whole process isn't the student's
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = before

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +32,18 @@ def test_a_file_that_is_no_csv(tmp_path):
     path = write(tmp_path / "t.csv", f'"{"x" * 200_000}",1\n')
     with pytest.raises(InputError, match=r"t\.csv: can't be read as a CSV file: field larger"):
         truth.read_labels(path)
+
+
+def test_a_large_table_is_not_held_in_memory(tmp_path):
+    path = write(tmp_path / "t.csv", "".join(f"{i:060}.png,1\n" for i in range(20_000)))
+    tracemalloc.start()
+    try:
+        rows = sum(1 for _ in truth.read_table(path))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rows == 20_000
+    assert most < path.stat().st_size / 4
 
 
 def test_names_that_are_not_utf8_survive(tmp_path):

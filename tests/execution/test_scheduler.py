@@ -448,7 +448,7 @@ def test_what_is_wrong_is_said(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_suspect_shares_its_process_with_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """Else those beside it become suspects too: here only the one that waited behind it does."""
+    """Else those beside it become suspects too: here only the one that waited after it does."""
     run(Simulation(crash={"predict": {"13"}}), [8] * 20)
     tried = {line.split(" ended")[0] for line in caplog.messages if "tried again alone" in line}
     assert len(tried - {"predict of '13'"}) <= QUEUE
@@ -493,7 +493,7 @@ def test_the_late_result_is_dropped_where_it_comes() -> None:
         def decode(self, piece: Shard, limit: float | None, actor: Hashable | None) -> Hashable:
             key = super().decode(piece, limit, actor)
             if (flight := self.flights[key]).ends > self.now + LONG / 2:
-                flight.ends = self.now + 17  # soon behind the other one, which ends before 17.5
+                flight.ends = self.now + 17  # soon after the other one, which ends before 17.5
             return key
 
     simulation = Late(room_=Room(2, 2, 9, 1000), stuck={"decode": {str(k) for k in range(20, 90)}})

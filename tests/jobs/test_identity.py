@@ -12,7 +12,7 @@ from fakes import FakeClassifyJob, FakeSegmentJob
 from hw1.core import numerics
 from hw1.core.errors import EnvironmentFault, Refused
 from hw1.core.preprocessing import Preprocessing
-from hw1.jobs.identity import differences
+from hw1.jobs.identity import differences, of_checkpoint
 from hw1.jobs.job import Summary
 from hw1.models.ensemble import Ensemble
 from tiny_jobs import COUNT, at_position, interrupt, masks_of, run, segment, spec_of
@@ -66,6 +66,17 @@ def test_other_preprocessing_is_another_job(
         monkeypatch.setattr(fakes, name, other)
     with pytest.raises(Refused, match="preprocessing"):
         task(spec)
+
+
+def test_a_softmax_that_is_undone_makes_another_job(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a job that was begun when it wasn't undone would be mixed with others."""
+    run(spec_of(images))
+    assert of_checkpoint(fakes.CHECKPOINT).keys() == {"digest", "preprocessing"}
+    monkeypatch.setattr(fakes, "CHECKPOINT", replace(fakes.CHECKPOINT, softmax=True))
+    with pytest.raises(Refused, match="softmax off, now on"):
+        run(spec_of(images))
 
 
 @pytest.mark.parametrize("task", [run, segment])

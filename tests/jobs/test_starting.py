@@ -42,9 +42,26 @@ def test_it_is_said_until_the_first_shard_is_there(tmp_path: Path, terminal: boo
             before = out.getvalue().count("reading")
             report(logging.DEBUG, "start", "reading again")
             time.sleep(0.05)
-            progress.note("hw1: [red] is no colour")
+            progress.notice("hw1: [red] is no colour")
     assert out.getvalue().count("reading") == before
     assert "[red] is no colour" in out.getvalue()
+
+
+def test_a_log_gets_a_line_where_it_changes_and_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    with Progress(Console(file=out, width=80)).starting(tmp_path):
+        for text in ("reading members", "starting Ray"):
+            report(logging.DEBUG, "start", text)
+            wait_for(lambda text=text: text in out.getvalue())  # type: ignore[misc]
+            time.sleep(0.05)
+        assert [line.split(" (")[0] for line in out.getvalue().splitlines()][-2:] == [
+            "reading members",
+            "starting Ray",
+        ]
+        monkeypatch.setattr(starting, "LINE_SECONDS", 0.0)
+        wait_for(lambda: out.getvalue().count("starting Ray") > 1)
 
 
 def test_quiet_says_nothing(tmp_path: Path) -> None:
@@ -53,7 +70,7 @@ def test_quiet_says_nothing(tmp_path: Path) -> None:
     with progress.starting(tmp_path):
         report(logging.DEBUG, "start", "reading members")
         time.sleep(0.05)
-    progress.note("this")
+    progress.notice("this")
     assert out.getvalue() == ""
 
 

@@ -115,7 +115,7 @@ def test_an_old_file_is_unpickled_once(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_damaged_copy_is_taken_away(place: Path, damage: str) -> None:
     cache.keep_converted("d" * 64, state_of())
     assert same(cache.read_converted("d" * 64), state_of())
-    copy = place / "converted" / f"{'d' * 64}.safetensors"
+    copy = place / "converted/1" / f"{'d' * 64}.safetensors"
     content = copy.read_bytes()
     if damage == "another's":
         cache.keep_converted("e" * 64, state_of(1))
@@ -129,14 +129,43 @@ def test_a_damaged_copy_is_taken_away(place: Path, damage: str) -> None:
 
 def test_the_copies_that_were_used_last_stay(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.keep_converted("a", state_of())
-    size = (place / "converted" / "a.safetensors").stat().st_size
+    size = (place / "converted/1" / "a.safetensors").stat().st_size
     monkeypatch.setattr(cache, "MOST_BYTES", 2 * size + size // 2)
     cache.keep_converted("b", state_of())
     for age, name in enumerate("ba"):
-        os.utime(place / "converted" / f"{name}.safetensors", (1e9 + age, 1e9 + age))
+        os.utime(place / "converted/1" / f"{name}.safetensors", (1e9 + age, 1e9 + age))
     cache.keep_converted("c", state_of())
     assert [cache.has_converted(name) for name in "abc"] == [True, False, True]
-    assert not list((place / "converted").glob(".*"))
+    assert not list((place / "converted/1").glob(".*"))
+
+
+def test_copies_of_another_conversion_are_not_read_and_leave_first(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.keep_converted("a", state_of())
+    copy = place / "converted/1/a.safetensors"
+    unversioned = place / "converted/a.safetensors"
+    unversioned.write_bytes(copy.read_bytes())
+    monkeypatch.setattr(cache, "_CONVERSION", 2)
+    assert cache.read_converted("a") is None
+    monkeypatch.setattr(cache, "MOST_BYTES", copy.stat().st_size * 3 // 2)
+    for path in (copy, unversioned):
+        os.utime(path, (1e9, 1e9))
+    cache.keep_converted("a", state_of())
+    assert cache.has_converted("a")
+    assert not copy.exists()
+    assert not unversioned.exists()
+
+
+def test_digests_that_were_written_last_stay(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_MOST_DIGESTS", 2)
+    digests = place / "digests"
+    digests.mkdir(parents=True)
+    for age, name in enumerate(("c.json", "a.json", "b.json", ".x.tmp")):
+        (digests / name).write_text("{}")
+        os.utime(digests / name, (1e9 + age, 1e9 + age))
+    cache.keep_converted("a", state_of())
+    assert sorted(path.name for path in digests.iterdir()) == ["a.json", "b.json"]
 
 
 def test_many_processes_at_once_leave_a_whole_copy(place: Path) -> None:
@@ -146,7 +175,7 @@ def test_many_processes_at_once_leave_a_whole_copy(place: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(once, range(40)))
-    assert [path.name for path in (place / "converted").iterdir()] == ["d.safetensors"]
+    assert [path.name for path in (place / "converted/1").iterdir()] == ["d.safetensors"]
 
 
 @pytest.mark.parametrize("kind", ["file", "none", "full"])

@@ -1,6 +1,7 @@
 """ONNX files: what they say of themselves, what is refused, and logits by onnxruntime."""
 
 import contextlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from hw1.core.preprocessing import IMAGENET_MEAN, Preprocessing, normalise
 from hw1.models import onnx_file
 from hw1.models.checkpoints import read_checkpoint
 from hw1.models.inference import ready
+from hw1.models.onnx_network import OnnxReady
 
 PROFILE = detect("cpu", "fp32", 4, 1, ["onnxruntime"])
 
@@ -101,10 +103,29 @@ def test_a_softmax_in_the_file_is_undone(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), np.uint8)
     plain = ready(read_checkpoint(save_onnx(tmp_path / "a.onnx")), PROFILE)(images)
     soft = read_checkpoint(save_onnx(tmp_path / "b.onnx", last="Softmax"))
-    assert onnx_file.read(soft.path).softmax
+    assert soft.softmax
     found = ready(soft, PROFILE)(images)
     torch.testing.assert_close(found.softmax(1), plain.softmax(1))
     assert found.isfinite().all()
+
+
+@dataclass(frozen=True)
+class Session:
+    outputs: np.ndarray
+
+    def run(self, *_: object) -> list[np.ndarray]:
+        return [self.outputs]
+
+
+@pytest.mark.parametrize(("kind", "least"), [(np.float16, 2.0**-24), (np.float32, 2.0**-126)])
+def test_a_probability_of_0_is_the_least_of_its_floats(
+    tmp_path: Path, kind: type[np.floating], least: float
+) -> None:
+    images = np.zeros((1, 24, 32, 3), np.uint8)
+    whole = ready(read_checkpoint(save_onnx(tmp_path / "a.onnx", last="Softmax")), PROFILE)
+    assert isinstance(whole, OnnxReady)
+    found = replace(whole, session=Session(np.array([[1, 0, 0]], kind)))(images)
+    np.testing.assert_allclose(found.numpy(), np.log([[1, least, least]]), rtol=1e-6)
 
 
 def test_a_last_layer_of_one_pixel_classifies(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from networks import random_network, save_onnx
 from PIL import Image
 from rich.console import Console
+from torch import nn
 
+from fakes import CHECKPOINT
 from hw1.cli import main
 from hw1.core.classes import Classes
 from hw1.core.errors import InputError, Refused
@@ -23,6 +25,7 @@ from hw1.jobs.classify import ClassifyJob
 from hw1.jobs.job import Summary
 from hw1.jobs.progress import Meter, Progress
 from hw1.jobs.run import run_job
+from hw1.models import registry
 from hw1.models.arithmetic import _MULTIPLICATIONS, cheapest, multiplications
 from hw1.models.checkpoints import read_checkpoint, save
 from hw1.models.registry import build
@@ -222,3 +225,18 @@ def test_the_cheapest_is_that_of_the_fewest_multiplications(tmp_path: Path) -> N
     onnx = read_checkpoint(save_onnx(tmp_path / "a.onnx"))
     with pytest.raises(InputError, match="--cascade-first NAME"):
         multiplications(onnx)
+
+
+def test_a_network_that_cannot_be_counted_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(1, 1, device="meta")
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images[: int(images.sum().item())]
+
+    monkeypatch.setattr(registry, "build", lambda *_: Odd())
+    unknown = replace(CHECKPOINT, member="odd.safetensors", architecture="timm:odd")
+    with pytest.raises(InputError, match=r"odd\.safetensors .*meta.*--cascade-first NAME"):
+        multiplications(unknown)

@@ -604,6 +604,17 @@ def test_a_preview_in_a_jpegs_metadata_is_not_taken_for_its_picture(tmp_path: Pa
     assert rejection(path).reason == "too_large"
 
 
+@pytest.mark.parametrize("stray", [b"\xff\0", b"\xff\xd0"])
+def test_a_stray_marker_among_large_metadata_costs_no_pixels(tmp_path: Path, stray: bytes) -> None:
+    """It stands alone, without the length that a segment has."""
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    data = encoded(Image.fromarray(noise), "JPEG", quality=95)
+    large = b"\xff\xe2\xff\xff" + bytes(65533)
+    scan = data.index(b"\xff\xda")
+    content = data[:2] + 400 * large + data[2:scan] + stray + data[scan:]
+    assert np.array_equal(decoded(content, tmp_path), decoded(data, tmp_path))
+
+
 def test_a_jpeg_of_thousands_of_scans_is_rejected_before_it_is_decoded(tmp_path: Path) -> None:
     data = encoded(Image.new("RGB", (3000, 2000)), "JPEG", progressive=True)
     last = data[data.rfind(b"\xff\xda") : -2]

@@ -10,11 +10,13 @@ import pytest
 import tiny_training as tiny
 import torch
 import torch.nn.functional as F
+from networks import random_network
 from torch import Generator, Tensor, nn
 
 from hw1.core.classes import REFERENCE_SEGMENTER, Classes
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import Preprocessing
+from hw1.models.checkpoints import save
 from hw1.training import augment, optimise
 from hw1.training.classification import ClassificationTask
 from hw1.training.loop import Loop
@@ -22,7 +24,7 @@ from hw1.training.optimise import Schedule
 from hw1.training.photos import Photos
 from hw1.training.segmentation import SegmentationTask
 from hw1.training.state import read_state, write_state
-from hw1.training.teacher import TEMPERATURE, Opinions, Teacher
+from hw1.training.teacher import TEMPERATURE, Opinions, Teacher, open_teacher
 from hw1.training.tiles import Tiles
 
 CPU = torch.device("cpu")
@@ -128,6 +130,21 @@ def test_a_teacher_sees_the_crop_in_its_own_size_and_normalisation() -> None:
     found = Teacher(Red(), own, "").opinion(pixels)
     logits = torch.tensor([(0 - 0.1) / 0.5, (0.2 - 0.2) / 0.25, (0.4 - 0.3) / 0.125])
     torch.testing.assert_close(found, (logits / 2).softmax(0).expand(2, 3))
+
+
+def test_opening_a_teacher_leaves_the_students_arithmetic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    word = "timm:test_efficientnet"
+    network = random_network(word, 3)
+    path = tmp_path / "a.safetensors"
+    save(network, path, word, Preprocessing(size=32), {}, classes=THREE)
+    assert open_teacher(tiny.recipe(tmp_path, teacher=str(path)), THREE) is not None
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.deterministic
 
 
 def test_what_a_teacher_said_is_mixed_as_the_labels_are() -> None:
