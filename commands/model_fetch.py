@@ -28,11 +28,14 @@ def fetch_(names: tuple[str, ...], source: str | None, output: Path | None) -> N
 
     \b
       hw1 models fetch
-      hw1 models fetch vgg19_bn_2 --from https://example.org/hw1/weights
-      hw1 batch classify photos/ labels.csv --members vgg19_bn_2
+      hw1 models fetch resnet152 --from https://example.org/hw1/weights
+      hw1 batch classify photos/ labels.csv --members resnet152
     """
     if not names:
-        for name, file in read_index().items():
+        index = read_index()
+        for name, file in index.items():
             click.echo(f"{name:<20}{file.bytes / 1e6:7.1f} MB  {file.sha256[:12]}")
+        if not index:
+            click.echo("All checkpoints that there are come with this version of hw1.", err=True)
     for wanted in [find(name) for name in names]:
         click.echo(fetch(wanted, source, output, lambda text: click.echo(text, err=True)))
