@@ -57,7 +57,7 @@ class ActorPool:
         self._backend = backend
         self._policy = policy
         self._slots: dict[Stage, list[Slot]] = {"predict": [], "decode": []}
-        self._slowest = 0.0
+        self._slowest: dict[Stage, float] = {}
 
     def reconcile(self, decoders: int) -> Iterator[tuple[Hashable, Actor]]:
         """Start and stop actors so that there are as many as wanted; yields the calls of new ones.
@@ -86,7 +86,8 @@ class ActorPool:
         actor.ready = True
         slot = self._slot(actor)
         slot.failures, slot.hurried = 0, False
-        self._slowest = max(self._slowest, self._backend.clock() - actor.since)
+        seconds = self._backend.clock() - actor.since
+        self._slowest[actor.stage] = max(self._slowest.get(actor.stage, 0.0), seconds)
 
     def failed(self, actor: Actor, fault: Fault) -> None:
         """Its load did not succeed. Raises what is neither the machine's fault nor a death."""
@@ -161,12 +162,13 @@ class ActorPool:
 
         Where a process is killed as it starts, Ray waits a minute for it.
         """
-        patience = max(LATE, TIMES * self._slowest)
-        if self._slowest and now - actor.since > patience and not slot.hurried:
+        slowest = self._slowest.get(actor.stage, 0.0)
+        patience = max(LATE, TIMES * slowest)
+        if slowest and now - actor.since > patience and not slot.hurried:
             slot.hurried = True
             text = (
                 f"a worker to {actor.stage} is not ready after {now - actor.since:.0f} s, the "
-                f"slowest was after {self._slowest:.1f} s: another one is started"
+                f"slowest was after {slowest:.1f} s: another one is started"
             )
             report(logging.WARNING, "waiting", text)
             self.replace(actor)

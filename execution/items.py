@@ -67,9 +67,11 @@ class WorkItem:
 class Call:
     """What is in flight: an item's stage, or an actor's load where there is no item.
 
-    ``overtaken``: another call for the item has ended, and counts.
+    ``overtaken``: another call for the item has ended, and counts; the item may be at another
+    stage since.
     """
 
+    stage: Stage
     item: WorkItem | None
     actor: Actor | None
     since: float

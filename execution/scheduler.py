@@ -98,7 +98,7 @@ class Scheduler:
             if not self._open:
                 return
             for key, actor in self._pool.reconcile(self._suspects()):
-                self._calls[key] = Call(None, actor, self._backend.clock())
+                self._calls[key] = Call("load", None, actor, self._backend.clock())
             outcomes = self._backend.wait(list(self._calls), self._until_due())
             for key, outcome in outcomes:
                 self._settle(self._calls.pop(key), outcome)
@@ -123,7 +123,7 @@ class Scheduler:
         if item.alone:
             actor = self._pool.idle(item.stage, item.last_chance)
         elif item.stage == "predict":
-            actor = self._pool.free(held)
+            actor = self._pool.free(held, self._overtaken())
         if actor is None and (item.alone or item.stage == "predict"):
             return False
         self._launch(item, actor)
@@ -149,7 +149,7 @@ class Scheduler:
             actor.used = True
             actor.alone = item.alone
         item.calls += 1
-        self._calls[key] = Call(item, actor, self._backend.clock(), item.alone)
+        self._calls[key] = Call(item.stage, item, actor, self._backend.clock(), item.alone)
 
     def _going(self) -> list[WorkItem]:
         """The items that are in flight."""
@@ -181,13 +181,19 @@ class Scheduler:
     def _launch_also(self, item: WorkItem) -> bool:
         """Call for an item's stage once more, where there is a process for it."""
         if item.stage == "decode":
-            self._launch(item, None)
-            return True
+            if free := self._decodable(also=True):
+                self._launch(item, None)
+            return free
         late = [c.actor for c in self._calls.values() if c.item is not None and c.item.late]
+        late += self._overtaken()
         if item.stage != "predict" or (actor := self._pool.free(but=late)) is None:
             return False
         self._launch(item, actor)
         return True
+
+    def _overtaken(self) -> list[Actor | None]:
+        """The actors that are still busy with what another one has done since."""
+        return [call.actor for call in self._calls.values() if call.overtaken]
 
     def _room(self) -> bool:
         """Whether another shard may be begun."""
@@ -195,12 +201,18 @@ class Scheduler:
         begun = self._open - len(waiting)
         return begun < min(self._at_most, self._backend.room().shards) and self._decodable()
 
-    def _decodable(self) -> bool:
-        """Whether another piece may be decoded: its bytes, guessed by the largest, must fit."""
+    def _decodable(self, also: bool = False) -> bool:
+        """Whether another piece may be decoded: its bytes, guessed by the largest, must fit.
+
+        ``also``: one that is being decoded, a second time. Every call holds a place then, overtaken
+        or not. For a piece that nobody decodes they don't: calls that never end would stop the run.
+        """
         room = self._backend.room()
         going = self._going()
         decoding = sum(item.stage == "decode" for item in going)
         calls = sum(item.calls for item in going if item.stage == "decode")
+        if also:
+            decoding = calls = sum(call.stage == "decode" for call in self._calls.values())
         held = sum(item.size for item in going) + sum(item.size for item in self._items)
         expected = held + (calls + 1) * self._largest
         fits = expected <= room.bytes or (not held and not decoding)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.errors import InputError
 from ..core.numerics import Profile
-from ..core.records import Planned, Predictor, Shard, TaskKind, UInt8, Work
+from ..core.records import Planned, Predicted, Predictor, Shard, TaskKind, UInt8, Work
 from ..core.spec import ClassifySpec, SegmentSpec
 from ..models.checkpoints import Checkpoint, read_checkpoint
 from ..models.ensemble import Ensemble
@@ -182,11 +182,23 @@ def _row(
     """
     name = drawn.row[0]
     images = (replace(i, mtime_ns=times.get(i.image_id, i.mtime_ns)) for i in drawn.piece.images)
-    predicted = predict(work.decode(replace(drawn.piece, images=tuple(images))))
+    whole = replace(drawn.piece, images=tuple(images))
+    row: list[str] | None = None
+    read: set[str] = set()
+    at = whole.first
+    while at < whole.stop:  # large images come in several pieces
+        decoded = work.decode(whole.piece(at, whole.stop))
+        at = decoded.piece.stop
+        read.update(decoded.image_ids)
+        if name in {image.image_id for image in decoded.piece.images}:
+            row = _row_of(work, predict(decoded), name)
+    return row if len(row or ()) == 1 or read == drawn.scored else None
+
+
+def _row_of(work: Work, predicted: Predicted, name: str) -> list[str]:
+    """An image's row; its reason alone where it is rejected."""
     if rejected := [each for each in predicted.rejections if each.image_id == name]:
         return [rejected[0].reason]
-    if set(predicted.image_ids) != drawn.scored:
-        return None
     at = predicted.image_ids.index(name)
     if isinstance(work, SegmentWork):
         return [name, _digest(work, predicted.arrays[at])]

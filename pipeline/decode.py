@@ -248,7 +248,10 @@ def decode_photos(
             with _crashes():
                 picture = open_image(root / planned.image_id, planned, reading)
                 width, height = picture.size
-                if photos and held + width * height * 3 > max_bytes:
+                # Those that are decided together are most likely of one size: where they won't
+                # all fit, none of them is decoded twice.
+                coming = together if position % together == 0 else 1
+                if photos and held + coming * width * height * 3 > max_bytes:
                     cut = position // together * together
                     piece = piece.piece(piece.first, cut if cut > piece.first else position)
                     break

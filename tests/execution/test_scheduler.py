@@ -519,6 +519,33 @@ def test_what_is_late_and_fails_is_left_to_the_other_process(
     assert "predict of '60' to '61' ended its worker" not in caplog.text
 
 
+@pytest.mark.parametrize("decoders", [2, 4])
+def test_a_store_that_stalls_gets_fewer_decodes_than_twice_its_places(decoders: int) -> None:
+    """A late decode is doubled in a free place; overtaken calls hold theirs there."""
+    peak = 0
+
+    class Watched(Simulation):
+        def decode(self, piece: Shard, limit: float | None, actor: Hashable | None) -> Hashable:
+            nonlocal peak
+            key = super().decode(piece, limit, actor)
+            peak = max(peak, sum(flight.stage == "decode" for flight in self.flights.values()))
+            return key
+
+    stalled = {str(k) for k in range(40, 80)}
+    simulation = Watched(room_=Room(2, decoders, 50, 1000), stuck={"decode": stalled})
+    assert rejected(run(simulation, [2] * 40, Policy())) == {}
+    assert decoders <= peak < 2 * decoders
+
+
+def test_a_late_decode_is_not_doubled_where_its_bytes_have_no_room(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    simulation = Simulation(room_=Room(2, 2, 9, 3), stuck={"decode": {"20"}})
+    assert rejected(run(simulation, [2] * 40, Policy())) == {}
+    assert "decode of '20' to '21' has taken" in caplog.text
+    assert "given to another process too" not in caplog.text
+
+
 def test_what_is_late_everywhere_is_given_to_one_more_process_alone() -> None:
     simulation = Simulation(room_=Room(2, 2, 9, 1000), hang={"predict": {"60"}})
     assert rejected(run(simulation, [2] * 40, Policy(timeout=60))) == {"60": "timeout"}
@@ -551,6 +578,21 @@ def test_a_process_that_starts_much_longer_than_others_is_replaced_once(
     simulation = Slow(crash=crash)
     assert rejected(run(simulation, [8] * 4)) == {"13": "crashed"}
     assert 300 < simulation.now < 500
+
+
+def test_how_soon_decoders_start_is_no_measure_of_predictors(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Loads(Simulation):
+        def spawn(self, stage: Stage) -> tuple[Hashable, Hashable]:
+            key, call = super().spawn(stage)
+            if stage == "predict":
+                self.flights[call].ends = self.now + 50
+            return key, call
+
+    simulation = Loads(crash={"decode": {"3"}})
+    assert rejected(run(simulation, [8] * 4)) == {"3": "crashed"}
+    assert "another one is started" not in caplog.text
 
 
 def test_a_decode_that_waits_for_a_processor_is_reported(caplog: pytest.LogCaptureFixture) -> None:

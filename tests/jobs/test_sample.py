@@ -12,7 +12,7 @@ import fakes
 from fakes import FakeClassifyJob, FakeSegmentJob, write_grey
 from hw1.cli import main
 from hw1.core.errors import InputError
-from hw1.core.records import Work
+from hw1.core.records import Decoded, Shard, Work
 from hw1.jobs import sample as sampling
 from hw1.jobs.folder import JobFolder
 from hw1.jobs.job import Summary
@@ -46,6 +46,31 @@ def test_equal_rows_prove_what_they_can(images: Path, task: Callable[..., Summar
     every = sample(job, 1000)
     assert (every.compared, every.at_most) == (COUNT - 1, 0)
     assert every.text() == "22 of 22 equal"
+
+
+@pytest.mark.parametrize("task", [run, segment])
+def test_images_that_are_decided_together_may_come_in_several_pieces(
+    images: Path, task: Callable[..., Summary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As large masks of one batch on a GPU."""
+    (images / "05.png").write_bytes(b"")
+    job = task(spec_of(images) if task is run else masks_of(images)).job
+    make = sampling._work
+
+    class ByTwos:
+        def __init__(self, work: Work) -> None:
+            self.work = work
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.work, name)
+
+        def decode(self, piece: Shard) -> Decoded:
+            return self.work.decode(piece.piece(piece.first, min(piece.first + 2, piece.stop)))
+
+    monkeypatch.setattr(sampling, "_work", lambda *places: ByTwos(make(*places)))
+    monkeypatch.setattr(sampling, "together", lambda *_: 4)
+    found = sample(job, COUNT)
+    assert (found.compared, found.differ, found.lost) == (COUNT - 1, [], [])
 
 
 def test_the_bound_is_clopper_and_pearsons() -> None:

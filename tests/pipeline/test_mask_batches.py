@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fakes import SEGMENTER, FakeSegmentJob, write_grey
@@ -13,7 +14,7 @@ from hw1.core.numerics import detect
 from hw1.core.preprocessing import Preprocessing
 from hw1.core.records import Decoded, Planned, Shard, UInt8
 from hw1.core.spec import SegmentSpec
-from hw1.pipeline.decode import decode_photos
+from hw1.pipeline.decode import Picture, decode_photos
 from hw1.pipeline.segmentation import MaskPredictor, SegmentWork
 
 BATCH = 4
@@ -94,7 +95,15 @@ def test_others_are_scored_one_by_one(
     assert {shape[0] for shape in network.shapes} == {1}
 
 
-def test_a_piece_ends_with_a_batch(tmp_path: Path) -> None:
+def test_a_piece_ends_with_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    pixels = Picture.rgb
+
+    def counted(picture: Picture) -> Image.Image:
+        read.append(tmp_path)
+        return pixels(picture)
+
+    monkeypatch.setattr(Picture, "rgb", counted)
     for index in range(10):
         write_grey(tmp_path / f"{index}.png", 9, (10, 10))
     images = tuple(Planned(p.name, *_stat(p)) for p in sorted(tmp_path.iterdir()))
@@ -106,6 +115,7 @@ def test_a_piece_ends_with_a_batch(tmp_path: Path) -> None:
         ends.append(found.piece.stop)
         piece = piece.piece(found.piece.stop, 10)
     assert ends == [4, 8, 10]
+    assert len(read) == 10  # none twice
     # Where a batch alone is too large, it is cut all the same.
     assert decode_photos(Shard(0, 0, images), tmp_path, 2 * 300, together=4).piece.stop == 2
 
