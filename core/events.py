@@ -4,6 +4,8 @@ Nothing is printed where no handler listens. ``jobs.log`` writes them into the j
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 LOGGER = logging.getLogger("hw1.job")
@@ -37,6 +39,19 @@ Kind = Literal[
     "failed",
     "done",
 ]
+
+
+@contextmanager
+def listening(handler: logging.Handler) -> Iterator[None]:
+    """Give a handler all events, whatever level was asked for before."""
+    level = LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
 
 
 def report(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..core.durable import TEMPORARY
-from ..core.events import LOGGER, START
+from ..core.events import START, listening
 from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, Work, Written
 from .proof import Proof, Sight, prove
 from .ray_health import oom_kills
@@ -80,14 +80,10 @@ def _said(folder: Path) -> Iterator[None]:
     Its name is that of a temporary file, so that what a kill leaves is swept.
     """
     handler = _StartFile(folder / "parts" / f".{START}-{platform.node()}-{os.getpid()}{TEMPORARY}")
-    LOGGER.addHandler(handler)
-    level = LOGGER.level
-    LOGGER.setLevel(logging.DEBUG)
     try:
-        yield
+        with listening(handler):
+            yield
     finally:
-        LOGGER.setLevel(level)
-        LOGGER.removeHandler(handler)
         with suppress(OSError):
             handler.path.unlink()
 

@@ -164,6 +164,8 @@ def _estimate(job: Job, images: list[Planned], profile: Profile) -> tuple[float,
         least = timed()
         predictor.least = math.inf
     seconds = timed()
+    if least is not None:
+        least = min(least, seconds)  # a machine that is busy for a moment takes longer for less
     height, width = max(sides, default=(TILE, TILE))
     return (
         seconds,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..core.errors import Hw1Error, Refused
-from ..core.events import LOGGER, report
+from ..core.events import LOGGER, listening, report
 from .progress import say
 
 LOG: Final = "log.jsonl"
@@ -27,7 +27,7 @@ def logged(folder: Path) -> Iterator[None]:
 
     A log that can't be written fails no job: what it lacks is lost.
     """
-    with _listening(_LogFile(folder / LOG)):
+    with listening(_LogFile(folder / LOG)):
         try:
             yield
         except KeyboardInterrupt:
@@ -51,20 +51,8 @@ def messages(verbose: int) -> Iterator[None]:
     """Print warnings on stderr; where ``verbose`` is 1 what is done too, where 2 each shard."""
     handler = _Messages((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
     handler.addFilter(lambda record: getattr(record, "event", None) not in _ENDS)
-    with _listening(handler):
+    with listening(handler):
         yield
-
-
-@contextmanager
-def _listening(handler: logging.Handler) -> Iterator[None]:
-    level = LOGGER.level
-    LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        LOGGER.removeHandler(handler)
-        LOGGER.setLevel(level)
 
 
 class _LogFile(logging.Handler):

@@ -100,10 +100,10 @@ class SegmentWork:
 class MaskPredictor:
     """The segmenter, loaded. An image has forward passes of its own: one, or one a tile and view.
 
-    So its mask depends on no other image. With a batch size above 1 in the profile (on a GPU) those
-    of the plan's images [kB, (k+1)B) that are in a piece, where they are of one size and small, go
-    through the network together, each at its place, blanks elsewhere. Raises InputError for a bad
-    checkpoint, EnvironmentFault where this machine cannot meet the job's numerics profile.
+    So its mask depends on no other image's pixels. With a batch size above 1 in the profile (on a
+    GPU) those of the plan's images [kB, (k+1)B) that are in a piece, where they are of one size and
+    small, go through the network together, each at its place, blanks elsewhere. Raises InputError
+    for a bad checkpoint, EnvironmentFault where this machine cannot meet the numerics profile.
     """
 
     def __init__(self, work: SegmentWork) -> None:

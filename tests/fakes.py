@@ -1,6 +1,6 @@
 """Jobs whose models cost nothing: an image's label and mask come from its mean brightness."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -138,3 +138,15 @@ class FakeSegmentJob(SegmentJob):
 
 def fields_of(made: ClassifyWork | SegmentWork) -> dict[str, Any]:
     return {field.name: getattr(made, field.name) for field in fields(made)}
+
+
+def write_blocks(folder: Path, count: int, bad: Sequence[int], side: Callable[[int], int]) -> Path:
+    """``count`` images of 4 × 5 random blocks, ``side`` pixels wide by index; the bad are empty."""
+    random = np.random.default_rng(0)
+    for index in range(count):
+        small = random.integers(0, 256, (4, 5, 3), np.uint8)
+        path = folder / f"{index:02}.png"
+        Image.fromarray(small).resize((side(index), 60), Image.Resampling.NEAREST).save(path)
+        if index in bad:
+            path.write_bytes(b"")
+    return folder

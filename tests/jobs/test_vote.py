@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from fakes import CHECKPOINT, ENSEMBLE
+from fakes import CHECKPOINT, ENSEMBLE, write_blocks
 from hw1.cli import main
 from hw1.core.classes import Classes
 from hw1.core.errors import InputError
@@ -36,15 +36,7 @@ SEEN = {
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("in")
-    random = np.random.default_rng(0)
-    for index in range(COUNT):
-        small = random.integers(0, 256, (4, 5, 3), np.uint8)
-        path = folder / f"{index:02}.png"
-        Image.fromarray(small).resize((50 + index, 60), Image.Resampling.NEAREST).save(path)
-        if index in BAD:
-            path.write_bytes(b"")
-    return folder
+    return write_blocks(tmp_path_factory.mktemp("in"), COUNT, BAD, lambda index: 50 + index)
 
 
 @pytest.fixture(scope="module")
