@@ -135,16 +135,15 @@ def test_a_teacher_sees_the_crop_in_its_own_size_and_normalisation() -> None:
 def test_opening_a_teacher_leaves_the_students_arithmetic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    before = {"allow_tf32": True, "benchmark": True, "deterministic": False}
+    for name, value in before.items():
+        monkeypatch.setattr(torch.backends.cudnn, name, value)
     word = "timm:test_efficientnet"
     network = random_network(word, 3)
     path = tmp_path / "a.safetensors"
     save(network, path, word, Preprocessing(size=32), {}, classes=THREE)
     assert open_teacher(tiny.recipe(tmp_path, teacher=str(path)), THREE) is not None
-    assert torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.benchmark
-    assert not torch.backends.cudnn.deterministic
+    assert {name: getattr(torch.backends.cudnn, name) for name in before} == before
 
 
 def test_what_a_teacher_said_is_mixed_as_the_labels_are() -> None:
