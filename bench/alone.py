@@ -1,6 +1,7 @@
 """Measures a job's flow against its model alone and its decoding alone: real models, any device.
 
-python bench/alone.py classify|segment IMAGES OUT --weights DIR [--members A,B]    prints JSON
+python bench/alone.py classify|segment IMAGES OUT --weights DIR [--members A,B] [--shard-size N]
+    [--seconds S]    prints JSON
 
 - decode: images that all cores read and decode in a second, when that is all they do;
 - model: images that the models score in a second, from memory, again and again the first shard;
@@ -31,9 +32,6 @@ from hw1.jobs.run import run_job
 from hw1.jobs.segment import SegmentJob
 from hw1.pipeline.find import find
 
-SECONDS = 5.0
-"""How long the model alone is timed, after a pass to warm up."""
-
 
 def decoded(piece: Shard, work: Work) -> int:
     """Decode a shard, in as many pieces as memory asks for; how many images that are."""
@@ -56,20 +54,20 @@ def decode_alone(work: Work, pieces: Sequence[Shard]) -> float:
         return count / (time.monotonic() - began)
 
 
-def model_alone(work: Work, piece: Shard) -> float:
-    """Images a second."""
+def model_alone(work: Work, piece: Shard, seconds: float) -> float:
+    """Images a second, timed for so long after a pass to warm up."""
     predict = work.load()
     ready = work.decode(piece)
     predict(ready)
     began = time.monotonic()
     count = 0
-    while count == 0 or time.monotonic() - began < SECONDS:
+    while count == 0 or time.monotonic() - began < seconds:
         predict(ready)
         count += len(ready.positions)
     return count / (time.monotonic() - began)
 
 
-def measure(job: Job) -> dict[str, float]:
+def measure(job: Job, seconds: float) -> dict[str, float]:
     """The three rates of a job, and the seconds that the whole took."""
     found = find(job.spec.source)
     profile = choose_profile(job, Inline(), recorded=None)
@@ -78,7 +76,7 @@ def measure(job: Job) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as nowhere:
         work = job.work(found.root, Path(nowhere), profile)
         rates = {"decode": decode_alone(work, pieces)}
-        rates["model"] = model_alone(work, pieces[0])
+        rates["model"] = model_alone(work, pieces[0], seconds)
     times = Times()
     began = time.monotonic()
     run_job(job, times)
@@ -92,18 +90,21 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--members", type=lambda text: tuple(text.split(",")))
+    parser.add_argument("--shard-size", type=int)
+    parser.add_argument("--seconds", type=float, default=5.0)
     args = parser.parse_args()
+    given = {
+        "source": args.images,
+        "output": args.output,
+        "weights": args.weights,
+        "shard_size": args.shard_size,
+    }
     job: Job
     if args.kind == "classify":
-        job = ClassifyJob.open(
-            ClassifySpec(
-                source=args.images, output=args.output, weights=args.weights, members=args.members
-            )
-        )
+        job = ClassifyJob.open(ClassifySpec(**given, members=args.members))
     else:
-        spec = SegmentSpec(source=args.images, output=args.output, weights=args.weights)
-        job = SegmentJob.open(spec)
-    print(json.dumps(measure(job)))
+        job = SegmentJob.open(SegmentSpec(**given))
+    print(json.dumps(measure(job, args.seconds)))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ CLASSIFIERS = (
 class Sizes:
     """How much is measured.
 
-    ``real_flow``: crops and tiles, without a GPU and with one. ``old_files``: whether the eight
-    reference checkpoints are made, 2.4 GB.
+    ``real_flow``: crops and tiles, without a GPU and with one, and what else alone.py is given.
+    ``old_files``: whether the eight reference checkpoints are made, 2.4 GB.
     """
 
     runs: int
@@ -45,20 +45,20 @@ class Sizes:
     large: tuple[int, int]
     large_photos: tuple[int, int, int]
     flow: int
-    real_flow: tuple[tuple[int, int], tuple[int, int]]
+    real_flow: tuple[tuple[int, int], tuple[int, int], tuple[str, ...]]
     old_files: bool
     members: tuple[str, ...]
 
 
 FULL = Sizes(
     *(3, 2500, 257, (1_000, 100_000), 100_000, (8000, 6000), (96, 4000, 3000), 40_960),
-    real_flow=((2_560, 128), (200_000, 5_000)),
+    real_flow=((2_560, 128), (200_000, 5_000), ()),
     old_files=True,
     members=CLASSIFIERS,
 )
 QUICK = Sizes(
     *(1, 40, 2, (200, 2_000), 2_000, (800, 600), (4, 800, 600), 6_144),
-    real_flow=((320, 40), (8_192, 80)),
+    real_flow=((96, 6), (8_192, 80), ("--shard-size", "2", "--seconds", "0.5")),
     old_files=False,
     members=("vgg16",),
 )
@@ -259,11 +259,12 @@ def _asked(name: str, seconds: float) -> tuple[str, bool | None]:
 def real_flow(sizes: Sizes) -> list[Figure]:
     """The flow of jobs with real models, against these alone and decoding alone."""
     on_gpu = machine.describe()["gpu"] is not None
-    small, tiles = sizes.real_flow[on_gpu]
+    without, with_one, options = sizes.real_flow
+    small, tiles = with_one if on_gpu else without
     crops = inputs.crops(BUILD, inputs.EXAMPLES / "photos", 1000, 40, ".png")
     squares = inputs.crops(BUILD, inputs.EXAMPLES / "tiles", min(257, tiles), 512, ".jpg")
     weights, _ = inputs.weights(BUILD / "weights", (*sizes.members, "fcn8s"))
-    given = ["--weights", str(weights)]
+    given = ["--weights", str(weights), *options]
     jobs = {
         "classify": (inputs.repeated(BUILD, crops, small), "real.csv"),
         "segment": (inputs.repeated(BUILD, squares, tiles), "real-masks"),

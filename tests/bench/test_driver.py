@@ -56,7 +56,6 @@ def test_real_models_are_measured_alone_and_in_the_flow(
     import alone
     import inputs
 
-    monkeypatch.setattr(alone, "SECONDS", 0.0)
     monkeypatch.setattr(alone, "decode_alone", lambda work, pieces: alone.decoded(pieces[0], work))
     photos = inputs.crops(tmp_path, inputs.EXAMPLES / "photos", 5, 40, ".png")
     spec = ClassifySpec(
@@ -68,6 +67,6 @@ def test_real_models_are_measured_alone_and_in_the_flow(
         engine="inline",
         device="cpu",
     )
-    found = alone.measure(alone.ClassifyJob.open(spec))
+    found = alone.measure(alone.ClassifyJob.open(spec), seconds=0.0)
     assert found["decode"] == 4
     assert min(found["model"], found["flow"], found["whole"]) > 0
