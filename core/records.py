@@ -183,6 +183,9 @@ class Work(Protocol):
         meet the job's numerics profile.
         """
 
+    def finish(self) -> None:
+        """Leave what lets later jobs start faster; once, where the models are, after the shards."""
+
     def write(self, predicted: Predicted) -> Written:
         """Write what a piece's images give each for themselves (masks); make the part's rows."""
 

@@ -10,6 +10,7 @@ from ..core.numerics import cores, resolve_device
 from ..core.records import Committed, Shard, Work
 from .flow import Flow
 from .inline import Inline
+from .worker import share_cores
 
 if TYPE_CHECKING:
     from .ray_engine import RayEngine
@@ -86,6 +87,7 @@ class OnRay:
 def start(options: EngineOptions) -> Iterator[Engine]:
     """The engine that is asked for, started; stopped when the context ends."""
     if options.engine == "inline":
+        share_cores()
         yield Inline()
         return
     from .ray_engine import HERE, RayEngine, RayOptions, runs_here

@@ -71,6 +71,7 @@ def run_inline(work: Work, shards: Iterable[Shard], commit: Callable[[Committed]
             flow.predicted(images, time.monotonic() - seen, time.monotonic())
             pieces.append(_retrying(work.write, predicted))
         commit(_retrying(work.commit, shard, pieces, time.monotonic() - start))
+    work.finish()
     return flow
 
 

@@ -165,8 +165,14 @@ def lean() -> Iterator[None]:
     """Start Ray without what a run on one machine has no use for: a third of the time.
 
     That is the dashboard's server and its libraries, the autoscaler's monitor, the log monitor;
-    and `uv run`'s copying of this folder to the workers.
+    `uv run`'s copying of this folder to the workers; and a second that it sleeps where its raylet
+    isn't there at once.
     """
+    get_node = internal("ray._private.services", "get_node", None)
+
+    def present_node(gcs_address: str, node_id: str) -> Any:
+        _wait_for_node(gcs_address, node_id)
+        return get_node(gcs_address, node_id)
 
     def no_dashboard(node: Any, **_: Any) -> None:
         node._webui_url = ""
@@ -178,11 +184,25 @@ def lean() -> Iterator[None]:
     minimal = ImportError("left out")
     with (
         _replaced("ray._private.node", "Node.start_api_server", no_dashboard),
+        _replaced("ray._private.services", "get_node", present_node),
         _replaced("ray._private.parameter", "RayParams", Params),
         _replaced("ray._private.utils", "get_dashboard_dependency_error", lambda: minimal),
         _replaced("ray._private.ray_constants", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
     ):
         yield
+
+
+def _wait_for_node(gcs_address: str, node_id: str) -> None:
+    """Return as soon as a node has registered itself, or after a second."""
+    end = time.monotonic() + 1
+    with suppress(Exception):  # of Ray's internals; what follows will wait, and tell
+        state = internal("ray._private.state", "GlobalState", None)()
+        options = internal("ray._private.services", "_get_gcs_client_options", None)
+        state._initialize_global_state(options(gcs_address))
+        while time.monotonic() < end:
+            if any(node["NodeID"] == node_id and node["Alive"] for node in state.node_table()):
+                return
+            time.sleep(0.01)
 
 
 @contextmanager

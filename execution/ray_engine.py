@@ -283,6 +283,7 @@ class RayEngine:
             backend = _RayBackend(self.options, work, self._spares, proofs)
             try:
                 Scheduler(backend, policy, commit, flow).run(chain([first], source))
+                backend.finish()
             finally:
                 backend.close()
 
@@ -515,6 +516,7 @@ class _RayBackend:
         self._spares = spares
         self._sample = ""
         self._actors: dict[Hashable, _Placed] = {}
+        self._ready: dict[str, Any] = {}
         self._large: dict[Hashable, object] = {}
         self._starting: dict[Hashable, Hashable] = {}
         self._where: dict[Hashable, str | None] = {}
@@ -539,6 +541,12 @@ class _RayBackend:
 
     def stop(self, actor: Hashable) -> None:
         ray.kill(self._actors.pop(actor).actor)
+
+    def finish(self) -> None:
+        """Have one predictor of each machine leave what lets later jobs start faster."""
+        calls = [a.finish.remote(self._work) for a in self._ready.values() if a in self._actors]
+        while calls and not health.dead() and health.head_answers():
+            calls = ray.wait(calls, num_returns=len(calls), timeout=SLOW)[1]
 
     def close(self) -> None:
         """End the processes: they hold this job's models. Where Ray died they end with it."""
@@ -639,6 +647,7 @@ class _RayBackend:
             self._proofs.leave_out(found.machine, "it predicts other bytes than the first that did")
         elif self._machines.is_proven(found.machine):
             self._sample = found.sample
+            self._ready[found.machine] = actor
             return Ready()
         return Fault("unfit", "its machine is left out, or has not proved itself")
 

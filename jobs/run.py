@@ -293,9 +293,6 @@ def _run(
         done[entry.shard] = entry
         rejected += _rejected(folder, plans, [entry])
         meter.advance(entry.images, entry.rejected)
-        if written := copies.written():
-            report(logging.INFO, "cache", written)
-            progress.notice(f"hw1: {written}")
         _report_shard(folder, entry)
         _refuse_too_many(job, folder, rejected, planned)
 
@@ -307,6 +304,9 @@ def _run(
     with _recorded(folder), folder.ledger() as ledger, progress.meter(planned, before) as meter:
         job.output.prepare()
         flow = engine.run(work, pending, commit)
+        if written := copies.written():
+            report(logging.INFO, "cache", written)
+            progress.notice(f"hw1: {written}")
         for entry in storm.rest():
             enter(entry)
     summary = _finish(job, folder, plans, done, resumed=before)

@@ -8,7 +8,8 @@ it.
   since is hashed again.
 - ``converted/1/DIGEST.safetensors``: the tensors of a file in one of torch's formats, which takes
   long to unpickle, under that file's digest. So a changed file has another copy. 1 is the version
-  of the conversion. A copy's own digest is checked when it is read.
+  of the conversion. A copy's own digest is checked when it is read, and then kept as above: while
+  the copy stays as it was, it is mapped into memory, which costs nothing.
 
 Several processes may use it at once: files appear whole, under their names. Where it can't be read
 or written, there is no cache, and nothing fails.
@@ -72,17 +73,41 @@ def digest_of(path: Path) -> str:
     place = folder()
     if place is None or before is None or before["size"] < LEAST_BYTES:
         return files.file_digest(path)
-    entry = place / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    entry = _entry(place, path)
+    if known := _known(entry, before):
+        return known
+    digest = files.file_digest(path)
+    _note(entry, path, before, digest)
+    return digest
+
+
+def _entry(place: Path, path: Path) -> Path:
+    return place / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+
+
+def _known(entry: Path, identity: "Mapping[str, int | str]") -> str:
+    """The digest that was found when the file was what it is now; "" where none is known."""
     with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
         known = json.loads(entry.read_text())
         digest = known.pop("sha256")
-        if known == before and isinstance(digest, str) and len(digest) == 64:
+        if known == identity and isinstance(digest, str) and len(digest) == 64:
             return digest
-    digest = files.file_digest(path)
+    return ""
+
+
+def _note(entry: Path, path: Path, before: "dict[str, int]", digest: str, **more: str) -> None:
+    """Keep a digest for the next time, unless the file may have changed as it was read."""
     if _identity(path) == before and time.time_ns() - before["ctime_ns"] > _SETTLED:
         with suppress(OSError):
-            _write(entry, [json.dumps({**before, "sha256": digest}).encode()])
-    return digest
+            _write(entry, [json.dumps({**before, **more, "sha256": digest}).encode()])
+
+
+def _boot() -> str:
+    """What the kernel calls the time since this machine was started; "" where it doesn't tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _identity(path: Path) -> "dict[str, int] | None":
@@ -105,16 +130,29 @@ def has_converted(digest: str) -> bool:
     return path is not None and path.is_file()
 
 
+def is_lacking(checkpoint: "Checkpoint") -> bool:
+    """Whether a copy of the checkpoint's file would help, and isn't there."""
+    helps = checkpoint.is_old and checkpoint.bytes >= LEAST_BYTES
+    return helps and not has_converted(checkpoint.digest)
+
+
 def read_converted(digest: str) -> "dict[str, Tensor] | None":
     """The tensors of the file with this digest, where a converted copy is there, whole."""
-    path = _copy(digest)
-    if path is None or not path.is_file():
+    place, path = folder(), _copy(digest)
+    if place is None or path is None or (identity := _identity(path)) is None:
         return None
+    entry, boot = _entry(place, path), _boot()
     try:
-        state, metadata = files.parse(path.read_bytes(), path)
-        if metadata.get("source") == digest and metadata.get("digest") == tensors_digest(state):
+        # A power cut may take the bytes, which aren't fsynced, of a file that looks as before.
+        known = boot and _known(entry, {**identity, "boot": boot})
+        if known and files.read_metadata(path) == {"digest": known, "source": digest}:
             with suppress(OSError):
-                os.utime(path)  # used last
+                os.utime(entry)  # used last
+            return files.mapped(path)
+        state, metadata = files.parse(path.read_bytes(), path)
+        found = tensors_digest(state)
+        if metadata == {"digest": found, "source": digest}:
+            _note(entry, path, identity, found, boot=boot)
             return state
     except (OSError, InputError):
         pass
@@ -125,9 +163,9 @@ def read_converted(digest: str) -> "dict[str, Tensor] | None":
 
 def keep_converted(digest: str, state: "Mapping[str, Tensor]") -> None:
     """Keep a file's tensors, if there is room."""
-    path = _copy(digest)
+    place, path = folder(), _copy(digest)
     size = sum(tensor.nbytes for tensor in state.values())
-    if path is None or not LEAST_BYTES <= size <= MOST_BYTES:
+    if place is None or path is None or not LEAST_BYTES <= size <= MOST_BYTES:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,6 +173,9 @@ def keep_converted(digest: str, state: "Mapping[str, Tensor]") -> None:
             return
         about = {"source": digest, "digest": tensors_digest(state)}
         _write(path, files.content_of(state, about))
+        if boot := _boot():
+            known = {**(_identity(path) or {}), "boot": boot, "sha256": about["digest"]}
+            _write(_entry(place, path), [json.dumps(known).encode()])
         _make_room(path.parent)
     except (OSError, EnvironmentFault, ValueError, RuntimeError, TypeError, MemoryError):
         pass  # a full disk or memory, another's folder, a dtype that safetensors lacks
@@ -161,22 +202,35 @@ def _write(path: Path, parts: Iterable[bytes]) -> None:
 
 def _make_room(copies: Path) -> None:
     """Remove the copies that were used longest ago, digests, and what killed processes left."""
-    digests = copies.parent.parent / "digests"
+    place = copies.parent.parent
+    digests = place / "digests"
     for path in (*copies.glob(".*.tmp"), *digests.glob(".*.tmp")):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _LEFT_BEHIND:
                 path.unlink()
-    _keep_newest(copies.parent.rglob("*.safetensors"), MOST_BYTES, lambda status: status.st_size)
+
+    def used(copy: Path) -> int:
+        """When a copy was read or made; its own times aren't touched, which its digest hangs on."""
+        with suppress(OSError):
+            return _entry(place, copy).stat().st_mtime_ns
+        return copy.stat().st_mtime_ns
+
+    whole = copies.parent.rglob("*.safetensors")
+    _keep_newest(whole, MOST_BYTES, lambda path: path.stat().st_size, used)
     _keep_newest(digests.glob("*.json"), _MOST_DIGESTS, lambda _: 1)
 
 
-def _keep_newest(paths: Iterable[Path], most: int, cost: Callable[[os.stat_result], int]) -> None:
-    """Remove the oldest of these files until the others cost at most so much."""
+def _keep_newest(
+    paths: Iterable[Path],
+    most: int,
+    cost: Callable[[Path], int],
+    used: Callable[[Path], int] = lambda path: path.stat().st_mtime_ns,
+) -> None:
+    """Remove the files that were used longest ago until the others cost at most so much."""
     found = []
     for path in paths:
         with suppress(OSError):
-            status = path.stat()
-            found.append((status.st_mtime_ns, cost(status), path))
+            found.append((used(path), cost(path), path))
     total = sum(each for _, each, _ in found)
     for _, each, path in sorted(found):
         if total <= most:
@@ -187,16 +241,14 @@ def _keep_newest(paths: Iterable[Path], most: int, cost: Callable[[os.stat_resul
 
 
 class Copies:
-    """Which of some checkpoints' copies are made while a job runs: to say so, once."""
+    """Which of some checkpoints' copies a job has made."""
 
     def __init__(self, checkpoints: "Sequence[Checkpoint]") -> None:
-        old = (each for each in checkpoints if each.is_old and each.bytes >= LEAST_BYTES)
-        self._lacking = [each for each in old if not has_converted(each.digest)]
+        self._lacking = [each for each in checkpoints if is_lacking(each)]
 
     def written(self) -> str:
-        """What has been written since the beginning; "" for nothing, and the next time."""
+        """What has been written since the beginning; "" for nothing."""
         made = [each for each in self._lacking if has_converted(each.digest)]
-        self._lacking = []
         if not made:
             return ""
         names = ", ".join(each.path.name for each in made)

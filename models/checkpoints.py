@@ -4,6 +4,7 @@ import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from ..core.classes import MOST_IN_MASKS, Classes, classes_from_json, reference_classes
-from ..core.errors import InputError
+from ..core.errors import EnvironmentFault, InputError
 from ..core.preprocessing import Preprocessing
 from ..core.records import TaskKind
 from . import cache, eight_bits, files, onnx_file
@@ -249,8 +250,7 @@ def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
     import hashlib
 
     path = checkpoint.path
-    old = checkpoint.is_old
-    if old and (kept := cache.read_converted(checkpoint.digest)) is not None:
+    if checkpoint.is_old and (kept := cache.read_converted(checkpoint.digest)) is not None:
         return kept
     # Read, not mapped into memory: a map would show what is written to the file after it was
     # hashed, and end the process where the file is cut.
@@ -266,10 +266,15 @@ def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
             f"{path} is damaged: its tensors' digest is {digest[:12]}…, its metadata say "
             f"{metadata['digest'][:12]}…: copy it again"
         )
-    if old:
-        del content  # it may be as large as the tensors
-        cache.keep_converted(checkpoint.digest, state)
     return state
+
+
+def keep_copies(checkpoints: Sequence[Checkpoint]) -> None:
+    """Convert old files in the cache, where copies aren't there yet: when nobody waits for it."""
+    for checkpoint in checkpoints:
+        if cache.is_lacking(checkpoint):
+            with suppress(InputError, EnvironmentFault):  # it has gone, or changed, since
+                cache.keep_converted(checkpoint.digest, verified(checkpoint))
 
 
 def _of_floats(checkpoint: Checkpoint) -> Checkpoint:

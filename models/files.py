@@ -79,6 +79,18 @@ def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, st
     return unwrap(loaded, path), metadata
 
 
+def mapped(path: Path) -> dict[str, "Tensor"]:
+    """The tensors of a safetensors file, mapped into memory: read where and when they're used.
+
+    For files that nobody cuts or writes to: that would show, or end the process. Raises InputError
+    where it's damaged.
+    """
+    import safetensors.torch
+
+    with _damage_told(path):
+        return safetensors.torch.load_file(path)
+
+
 def unpack(content: bytes, path: Path) -> tuple[Any, dict[str, str]]:
     """What a checkpoint's bytes hold, whatever lies around its tensors, and its metadata.
 
@@ -184,9 +196,15 @@ def _metadata(header: bytes, path: Path) -> dict[str, str]:
 def _parse_safetensors(content: bytes, path: Path) -> dict[str, "Tensor"]:
     import safetensors.torch
 
-    try:
+    with _damage_told(path):
         return safetensors.torch.load(content)
-    except MemoryError:
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, OSError):
         raise
     except Exception as error:  # SafetensorError, KeyError for a dtype that torch lacks, …
         raise InputError(f"{path} is damaged ({_reason(error)}): copy it again") from error

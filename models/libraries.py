@@ -17,6 +17,9 @@ from ._torchvision import models
 
 _AUXILIARY = ("inception_v3", "googlenet")  # a second classifier, for training alone
 _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full)
+_RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_)
+"""What fills weights with values. Of one without any, torch asks its compiler for the result's
+shape, and so imports it: longer than the rest of torch."""
 
 
 @cache
@@ -109,6 +112,8 @@ class _ShapesOnly(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func in _RANDOM and args[0].is_meta:
+            return args[0]
         options = dict(kwargs or {})
         if func in _FACTORIES and options.get("device") is None:
             options["device"] = "meta"

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from ..core.errors import InputError
 from ..core.preprocessing import Sides
 from ..core.text import first_line
-from . import classifiers, segmenters
+from . import classifiers, libraries, segmenters
 from .architectures import Architecture, find_architecture
 from .efficientnet import EfficientNetLite2
 from .members import MEMBERS
@@ -50,8 +49,11 @@ def build(
     found = find_architecture(word)
     count = len(found.classes) if classes is None else classes
     if found.library is None:
-        with torch.device(device):
-            return (CLASSIFIERS | SEGMENTERS)[found.name](count)
+        builder = (CLASSIFIERS | SEGMENTERS)[found.name]
+        if device == "cpu":
+            return builder(count)
+        with libraries.shapes_only():
+            return builder(count)
     return _of_library(found, device, count, sides)
 
 
@@ -85,7 +87,7 @@ def class_axes(word: str, sides: Sides | None = None) -> dict[str, int]:
 
 @cache
 def _preset(builder: Callable[[int], nn.Module], classes: int) -> dict[str, Tensor]:
-    with torch.device("meta"):
+    with libraries.shapes_only():
         return builder(classes).state_dict()
 
 
@@ -98,8 +100,6 @@ def _library(found: Architecture, classes: int, sides: Sides | None) -> dict[str
 def _of_library(
     found: Architecture, device: Literal["cpu", "meta"], classes: int, sides: Sides | None
 ) -> nn.Module:
-    from . import libraries
-
     assert found.library is not None
     if device == "meta":
         try:

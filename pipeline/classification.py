@@ -14,7 +14,7 @@ from ..core.errors import InputError
 from ..core.preprocessing import Framing
 from ..core.records import Committed, Decoded, Float32, Predicted, Predictor, Shard, UInt8, Written
 from ..core.spec import ClassifySpec, Column
-from ..models.checkpoints import Checkpoint
+from ..models.checkpoints import Checkpoint, keep_copies
 from ..models.ensemble import Ensemble
 from .decode import decode_crops, sample_of
 from .parts import commit_part
@@ -71,6 +71,10 @@ class ClassifyWork:
         from .cascade import CascadePredictor
 
         return CascadePredictor(self)
+
+    def finish(self) -> None:
+        """Keep copies, in the cache, of checkpoints in old files."""
+        keep_copies(self.checkpoints)
 
     def write(self, predicted: Predicted) -> Written:
         """Make the piece's rows: image_id, label, and the columns that were asked for."""

@@ -16,7 +16,7 @@ from ..core.classes import REFERENCE_SEGMENTER, Classes
 from ..core.durable import make_folder, sync_folders, write_bytes
 from ..core.records import Committed, Decoded, Predicted, Predictor, Shard, UInt8, Written
 from ..core.spec import MaskFormat, SegmentSpec
-from ..models.checkpoints import Checkpoint
+from ..models.checkpoints import Checkpoint, keep_copies
 from ..models.members import SEGMENTERS
 from .classification import require_finite_outputs
 from .decode import decode_photos, sample_of
@@ -65,6 +65,10 @@ class SegmentWork:
     def load(self) -> Predictor:
         """Load the segmenter."""
         return MaskPredictor(self)
+
+    def finish(self) -> None:
+        """Keep copies, in the cache, of checkpoints in old files."""
+        keep_copies([self.checkpoint])
 
     def write(self, predicted: Predicted) -> Written:
         """Write the piece's masks (and overlays), durably; rows are ``image_id,sha256``."""

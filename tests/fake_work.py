@@ -65,6 +65,9 @@ class FakeWork:
         )
         return Decoded(piece, tuple(good), tuple(f"{k}.png" for k in good), (pixels,), bad)
 
+    def finish(self) -> None:
+        (self.folder / "finished").touch()
+
     def load(self) -> Predictor:
         if self.load_error == "input":
             raise InputError("vgg16.safetensors holds no vgg16")

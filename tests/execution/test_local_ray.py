@@ -151,7 +151,7 @@ def test_the_installed_ray_has_every_internal_that_is_set(
         parameters = importlib.import_module("ray._private.parameter").RayParams()
         assert parameters.no_monitor
         assert not parameters.include_log_monitor
-    assert len(asked) == 7
+    assert len(asked) == 8
     parameters = importlib.import_module("ray._private.parameter").RayParams()
     assert not parameters.no_monitor
 

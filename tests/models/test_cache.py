@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hw1.models import cache, files
-from hw1.models.checkpoints import load_state, read_checkpoint
+from hw1.models.checkpoints import keep_copies, load_state, read_checkpoint
 from hw1.models.registry import CLASSIFIERS
 
 
@@ -102,6 +102,7 @@ def test_an_old_file_is_unpickled_once(tmp_path: Path, monkeypatch: pytest.Monke
     torch.save({"state_dict": Tiny().state_dict()}, path)
     checkpoint = read_checkpoint(path)
     first = load_state(checkpoint)
+    keep_copies([checkpoint])
     assert cache.has_converted(checkpoint.digest)
     with monkeypatch.context() as patch:
         patch.setattr(files, "_parse_torch", None)  # never again
@@ -127,7 +128,55 @@ def test_a_damaged_copy_is_taken_away(place: Path, damage: str) -> None:
     assert not copy.exists()
 
 
+def test_a_copy_that_was_checked_is_mapped_until_it_changes_or_the_machine_was_off(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = "d" * 64
+    monkeypatch.setattr(cache, "_boot", lambda: "one")
+    cache.keep_converted(digest, state_of())
+    mapped: list[Path] = []
+    whole = files.mapped
+    monkeypatch.setattr(files, "mapped", lambda path: (mapped.append(path), whole(path))[1])
+    for expected in (1, 2):
+        assert same(cache.read_converted(digest), state_of())
+        assert len(mapped) == expected
+    monkeypatch.setattr(cache, "_boot", lambda: "two")
+    copy = place / "converted/1" / f"{digest}.safetensors"
+    status, content = copy.stat(), copy.read_bytes()
+    assert same(cache.read_converted(digest), state_of())
+    assert len(mapped) == 2
+    copy.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert cache.read_converted(digest) is None
+    assert len(mapped) == 2
+
+
+def test_without_the_kernels_word_a_copy_is_checked_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cache, "_boot", lambda: "")
+    cache.keep_converted("d", state_of())
+    monkeypatch.setattr(files, "mapped", None)
+    for _ in range(2):
+        assert same(cache.read_converted("d"), state_of())
+
+
+def test_a_copy_that_was_read_lately_stays_though_it_is_old(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_boot", lambda: "one")
+    for age, name in enumerate("ab"):
+        cache.keep_converted(name, state_of())
+        os.utime(place / "converted/1" / f"{name}.safetensors", (1e9 + age, 1e9 + age))
+    assert same(cache.read_converted("a"), state_of())
+    size = (place / "converted/1" / "a.safetensors").stat().st_size
+    monkeypatch.setattr(cache, "MOST_BYTES", 2 * size + size // 2)
+    cache.keep_converted("c", state_of())
+    assert [cache.has_converted(name) for name in "abc"] == [True, False, True]
+
+
 def test_the_copies_that_were_used_last_stay(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_boot", lambda: "")  # nothing but times of files
     cache.keep_converted("a", state_of())
     size = (place / "converted/1" / "a.safetensors").stat().st_size
     monkeypatch.setattr(cache, "MOST_BYTES", 2 * size + size // 2)
@@ -158,6 +207,7 @@ def test_copies_of_another_conversion_are_not_read_and_leave_first(
 
 
 def test_digests_that_were_written_last_stay(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_boot", lambda: "")  # nothing but times of files
     monkeypatch.setattr(cache, "_MOST_DIGESTS", 2)
     digests = place / "digests"
     digests.mkdir(parents=True)
@@ -215,9 +265,22 @@ def test_what_was_written_is_said_once(tmp_path: Path, monkeypatch: pytest.Monke
     torch.save(Tiny().state_dict(), path)
     checkpoint = read_checkpoint(path)
     copies = cache.Copies([checkpoint])
-    load_state(checkpoint)
+    keep_copies([checkpoint])
     assert "converted copies of vgg16-best.pth lie in" in copies.written()
-    assert copies.written() == ""
     again = cache.Copies([checkpoint])
-    load_state(checkpoint)
+    keep_copies([checkpoint])
     assert again.written() == ""
+
+
+def test_a_file_that_has_gone_or_changed_leaves_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
+    path = tmp_path / "vgg16-best.pth"
+    torch.save(Tiny().state_dict(), path)
+    checkpoint = read_checkpoint(path)
+    torch.save(Tiny().state_dict(), path)
+    keep_copies([checkpoint])
+    path.unlink()
+    keep_copies([checkpoint])
+    assert not cache.has_converted(checkpoint.digest)
