@@ -69,7 +69,7 @@ def folder() -> Path | None:
 
 def digest_of(path: Path) -> str:
     """A file's SHA-256, read from it or known. Raises as ``files.file_digest`` does."""
-    before = _identity(path)
+    before = identity(path)
     place = folder()
     if place is None or before is None or before["size"] < LEAST_BYTES:
         return files.file_digest(path)
@@ -85,19 +85,19 @@ def _entry(place: Path, path: Path) -> Path:
     return place / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
 
 
-def _known(entry: Path, identity: "Mapping[str, int | str]") -> str:
+def _known(entry: Path, as_it_is: "Mapping[str, int | str]") -> str:
     """The digest that was found when the file was what it is now; "" where none is known."""
     with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
         known = json.loads(entry.read_text())
         digest = known.pop("sha256")
-        if known == identity and isinstance(digest, str) and len(digest) == 64:
+        if known == as_it_is and isinstance(digest, str) and len(digest) == 64:
             return digest
     return ""
 
 
 def _note(entry: Path, path: Path, before: "dict[str, int]", digest: str, **more: str) -> None:
     """Keep a digest for the next time, unless the file may have changed as it was read."""
-    if _identity(path) == before and time.time_ns() - before["ctime_ns"] > _SETTLED:
+    if identity(path) == before and time.time_ns() - before["ctime_ns"] > _SETTLED:
         with suppress(OSError):
             _write(entry, [json.dumps({**before, **more, "sha256": digest}).encode()])
 
@@ -110,7 +110,8 @@ def _boot() -> str:
         return ""
 
 
-def _identity(path: Path) -> "dict[str, int] | None":
+def identity(path: Path) -> "dict[str, int] | None":
+    """What changes where a file is written to or replaced; None where there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -139,12 +140,12 @@ def is_lacking(checkpoint: "Checkpoint") -> bool:
 def read_converted(digest: str) -> "dict[str, Tensor] | None":
     """The tensors of the file with this digest, where a converted copy is there, whole."""
     place, path = folder(), _copy(digest)
-    if place is None or path is None or (identity := _identity(path)) is None:
+    if place is None or path is None or (before := identity(path)) is None:
         return None
     entry, boot = _entry(place, path), _boot()
     try:
         # A power cut may take the bytes, which aren't fsynced, of a file that looks as before.
-        known = boot and _known(entry, {**identity, "boot": boot})
+        known = boot and _known(entry, {**before, "boot": boot})
         if known and files.read_metadata(path) == {"digest": known, "source": digest}:
             with suppress(OSError):
                 os.utime(entry)  # used last
@@ -152,7 +153,7 @@ def read_converted(digest: str) -> "dict[str, Tensor] | None":
         state, metadata = files.parse(path.read_bytes(), path)
         found = tensors_digest(state)
         if metadata == {"digest": found, "source": digest}:
-            _note(entry, path, identity, found, boot=boot)
+            _note(entry, path, before, found, boot=boot)
             return state
     except (OSError, InputError):
         pass
@@ -174,7 +175,7 @@ def keep_converted(digest: str, state: "Mapping[str, Tensor]") -> None:
         about = {"source": digest, "digest": tensors_digest(state)}
         _write(path, files.content_of(state, about))
         if boot := _boot():
-            known = {**(_identity(path) or {}), "boot": boot, "sha256": about["digest"]}
+            known = {**(identity(path) or {}), "boot": boot, "sha256": about["digest"]}
             _write(_entry(place, path), [json.dumps(known).encode()])
         _make_room(path.parent)
     except (OSError, EnvironmentFault, ValueError, RuntimeError, TypeError, MemoryError):

@@ -250,16 +250,13 @@ def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
     import hashlib
 
     path = checkpoint.path
-    if checkpoint.is_old and (kept := cache.read_converted(checkpoint.digest)) is not None:
-        return kept
+    if checkpoint.is_old:
+        kept = cache.read_converted(checkpoint.digest)
+        return _from_old(checkpoint) if kept is None else kept
     # Read, not mapped into memory: a map would show what is written to the file after it was
     # hashed, and end the process where the file is cut.
     content = files.read_bytes(path)
-    found = hashlib.sha256(content).hexdigest()
-    if found != checkpoint.digest:
-        raise InputError(
-            f"{path} has changed: its SHA-256 was {checkpoint.digest[:12]}…, now {found[:12]}…"
-        )
+    _require_digest(checkpoint, hashlib.sha256(content).hexdigest())
     state, metadata = files.parse(content, path)
     if metadata.get("digest", "") not in ("", digest := tensors_digest(state)):
         raise InputError(
@@ -267,6 +264,27 @@ def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
             f"{metadata['digest'][:12]}…: copy it again"
         )
     return state
+
+
+def _from_old(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
+    """The tensors of a file in one of torch's formats, which may be large and its digest known.
+
+    What's read is what was hashed where the file's times and inode are the same behind it.
+    """
+    before = cache.identity(checkpoint.path)
+    _require_digest(checkpoint, cache.digest_of(checkpoint.path))
+    state = files.read_old(checkpoint.path)
+    if cache.identity(checkpoint.path) != before:
+        raise InputError(f"{checkpoint.path} has changed while it was read")
+    return state
+
+
+def _require_digest(checkpoint: Checkpoint, found: str) -> None:
+    if found != checkpoint.digest:
+        raise InputError(
+            f"{checkpoint.path} has changed: its SHA-256 was {checkpoint.digest[:12]}…, now "
+            f"{found[:12]}…"
+        )
 
 
 def keep_copies(checkpoints: Sequence[Checkpoint]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PosixPath
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..core.durable import make_folder, write_bytes
 from ..core.errors import EnvironmentFault, InputError
@@ -79,6 +79,18 @@ def parse(content: bytes, path: Path) -> tuple[dict[str, "Tensor"], dict[str, st
     return unwrap(loaded, path), metadata
 
 
+def read_old(path: Path) -> dict[str, "Tensor"]:
+    """The state dict in one of torch's files, read from the disk into its tensors' memory.
+
+    Raises InputError as `parse`.
+    """
+    with _readable(path), path.open("rb") as file:
+        if _is_safetensors(file.read(9)):
+            return parse(path.read_bytes(), path)[0]
+        file.seek(0)
+        return unwrap(_parse_torch(file, path), path)
+
+
 def mapped(path: Path) -> dict[str, "Tensor"]:
     """The tensors of a safetensors file, mapped into memory: read where and when they're used.
 
@@ -105,7 +117,7 @@ def unpack(content: bytes, path: Path) -> tuple[Any, dict[str, str]]:
         if metadata.get(eight_bits.KEY) == eight_bits.STORED:
             loaded = eight_bits.decode(loaded, path)
     else:
-        loaded = _parse_torch(content, path)
+        loaded = _parse_torch(io.BytesIO(content), path)
     return loaded, metadata
 
 
@@ -210,15 +222,15 @@ def _damage_told(path: Path) -> Iterator[None]:
         raise InputError(f"{path} is damaged ({_reason(error)}): copy it again") from error
 
 
-def _parse_torch(content: bytes, path: Path) -> Any:
+def _parse_torch(file: BinaryIO, path: Path) -> Any:
     import torch
 
     try:
         safe = torch.serialization.safe_globals(_inert())
         with _unpickling, warnings.catch_warnings(), safe:
             warnings.simplefilter("ignore")  # what torch deprecates isn't the reader's business
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except MemoryError:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (MemoryError, OSError):
         raise
     except Exception as error:  # garbage makes the unpickler raise nearly anything
         raise InputError(_why_not(path, error)) from error
