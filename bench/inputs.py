@@ -3,10 +3,13 @@
 import itertools
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from PIL import Image
 
+HW1 = str(Path(sys.executable).with_name("hw1"))
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL_FILES_A_FOLDER = 1000
 
@@ -94,10 +97,13 @@ def repeated(folder: Path, source: Path, count: int) -> Path:
     return partial.rename(made)
 
 
-def weights(folder: Path, members: tuple[str, ...]) -> tuple[Path, list[str]]:
+def weights(
+    folder: Path, members: tuple[str, ...], *, random: bool = False
+) -> tuple[Path, list[str]]:
     """A folder with a checkpoint of each member, and the members whose weights are random.
 
-    The shipped checkpoints are linked; random ones are made once, with a fixed seed.
+    The shipped checkpoints are linked; ``random`` ones (all, or those that aren't shipped) are made
+    once, with a fixed seed: classifiers for 40 × 40 pixels.
     """
     import torch
 
@@ -111,7 +117,7 @@ def weights(folder: Path, members: tuple[str, ...]) -> tuple[Path, list[str]]:
     made_up = []
     for member in members:
         path = folder / f"{member}.safetensors"
-        source = shipped.find(member)
+        source = None if random else shipped.find(member)
         if source is not None:
             path.unlink(missing_ok=True)
             path.symlink_to(source)
@@ -128,4 +134,15 @@ def weights(folder: Path, members: tuple[str, ...]) -> tuple[Path, list[str]]:
 def _empty(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    return folder
+
+
+def int8_weights(folder: Path, made_of: Path, members: tuple[str, ...], images: Path) -> Path:
+    """A folder with the int8 checkpoints of the members in another folder, made once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for member in members:
+        path = folder / f"{member}.safetensors"
+        if not path.is_file():
+            command = ["models", "quantise", member, str(path), "--weights", str(made_of)]
+            subprocess.run([HW1, *command, "--images", str(images)], check=True)
     return folder

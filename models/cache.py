@@ -5,7 +5,7 @@ it.
 
 - ``digests/``: the SHA-256 of a file, kept by its path, size, times of change, inode and device.
   The times are the file system's to the ns, and ctime can't be set by hand: a file that was written
-  since is hashed again.
+  since is hashed again. And that its tensors were found to be whole, until the machine restarts.
 - ``converted/1/DIGEST.safetensors``: the tensors of a file in one of torch's formats, which takes
   long to unpickle, under that file's digest. So a changed file has another copy. 1 is the version
   of the conversion. A copy's own digest is checked when it is read, and then kept as above: while
@@ -54,6 +54,9 @@ _MOST_DIGESTS: Final = 10_000
 _SETTLED: Final = 2 * 10**9
 """ns: a file that changed so lately may change again within its time stamp's grain."""
 
+_WHOLE: Final = "\0whole"
+"""Of an entry for a file whose tensors were checked too; no path has a NUL."""
+
 _LEFT_BEHIND: Final = 24 * 3600
 """Seconds after which a temporary file is a killed process's."""
 
@@ -81,8 +84,24 @@ def digest_of(path: Path) -> str:
     return digest
 
 
-def _entry(place: Path, path: Path) -> Path:
-    return place / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+def was_whole(path: Path, digest: str) -> bool:
+    """Whether the file, as it is now, was found to hold what its digests tell: see `note_whole`."""
+    place, before, boot = folder(), identity(path), _boot()
+    if place is None or before is None or not boot:
+        return False
+    return _known(_entry(place, path, _WHOLE), {**before, "boot": boot}) == digest
+
+
+def note_whole(path: Path, before: "dict[str, int] | None", digest: str) -> None:
+    """Keep that the bytes of a file, and its tensors, were checked, until the machine restarts."""
+    place, boot = folder(), _boot()
+    if place is not None and before is not None and boot and before["size"] >= LEAST_BYTES:
+        _note(_entry(place, path, _WHOLE), path, before, digest, boot=boot)
+
+
+def _entry(place: Path, path: Path, kind: str = "") -> Path:
+    name = hashlib.sha256(os.fsencode(path) + kind.encode()).hexdigest()[:32]
+    return place / "digests" / f"{name}.json"
 
 
 def _known(entry: Path, as_it_is: "Mapping[str, int | str]") -> str:

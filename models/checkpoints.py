@@ -253,6 +253,11 @@ def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
     if checkpoint.is_old:
         kept = cache.read_converted(checkpoint.digest)
         return _from_old(checkpoint) if kept is None else kept
+    before = cache.identity(path)
+    if cache.was_whole(path, checkpoint.digest):
+        state = files.read_known(path)
+        if cache.identity(path) == before:
+            return state
     # Read, not mapped into memory: a map would show what is written to the file after it was
     # hashed, and end the process where the file is cut.
     content = files.read_bytes(path)
@@ -263,6 +268,7 @@ def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
             f"{path} is damaged: its tensors' digest is {digest[:12]}…, its metadata say "
             f"{metadata['digest'][:12]}…: copy it again"
         )
+    cache.note_whole(path, before, checkpoint.digest)
     return state
 
 

@@ -169,10 +169,10 @@ def ready_each(checkpoints: Sequence[Checkpoint], profile: Profile) -> list[Pred
 
     say()
     if backend_of(profile) == "openvino":
-        from .openvino_network import prepare as prepare_openvino
+        from .openvino_network import prepare_each
 
-        for checkpoint in checkpoints:
-            made.append(prepare_openvino(checkpoint, profile))
+        for compiled in prepare_each(checkpoints, profile):
+            made.append(compiled)
             say()
         return made
     from .checkpoints import load_each

@@ -7,7 +7,9 @@ segmenter's inputs have any.
 
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from ..core.numerics import Profile, has_bf16
 from ..core.preprocessing import Preprocessing, normalise
 from ..core.records import UInt8
 from .architectures import ONNX, require_library
-from .checkpoints import Checkpoint, load, verified
+from .checkpoints import READERS, Checkpoint, load, verified
 
 XML, BIN = "openvino.xml", "openvino.bin"
 """The tensors, uint8, of a file that holds an OpenVINO network: its graph and its numbers."""
@@ -66,11 +68,26 @@ class OpenvinoReady:
             return self.compiled(values)[0]
 
 
-def prepare(checkpoint: Checkpoint, profile: Profile) -> OpenvinoReady:
-    """Load a checkpoint and compile it under a numerics profile. Raises InputError as `load`."""
+def prepare_each(checkpoints: Sequence[Checkpoint], profile: Profile) -> Iterator[OpenvinoReady]:
+    """Load checkpoints and compile them under a numerics profile, in order, some side by side.
+
+    Raises InputError as `load`.
+    """
     if profile.threads:
         torch.set_num_threads(profile.threads)
-    model = read_network(checkpoint)
+    with ThreadPoolExecutor(READERS) as compilers:  # each of them keeps one core busy
+        coming: deque[Future[OpenvinoReady]] = deque()
+        for checkpoint in checkpoints:
+            # torch's trace is this thread's: it isn't made for several.
+            model = read_network(checkpoint)
+            coming.append(compilers.submit(_compiled, checkpoint, model, profile))
+            if len(coming) > READERS:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def _compiled(checkpoint: Checkpoint, model: Any, profile: Profile) -> OpenvinoReady:
     kind, channels_last, batch = port_of(model)
     sides = checkpoint.preprocessing.sides
     with faults(checkpoint.path):
