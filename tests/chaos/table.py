@@ -63,7 +63,9 @@ def step_on_disk(stop: int, seen: Path | None = None) -> Act:
 
 
 def wipe(world: World) -> None:
-    shutil.rmtree(world.out)
+    """Empty OUT; the folder itself may be a place where a node has mounted something."""
+    for path in world.out.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def at_commit(number: int, act: Act) -> Act:
