@@ -38,7 +38,7 @@ class Profile:
     CPU (0 on a GPU, where the host's threads decide nothing). ``libraries`` are those that some
     models need besides torch, or some images besides Pillow, with their versions: ``timm 1.0.31``.
     ``unit``: of a cascade, the images from which batches of the undecided are packed, whole
-    batches; else 0.
+    batches; else 0. ``lanes``: members that are computed at once, who share the threads.
     """
 
     device: Device
@@ -52,6 +52,12 @@ class Profile:
     pillow: str
     libraries: str = ""
     unit: int = 0
+    lanes: int = 1
+
+    @property
+    def member_threads(self) -> int:
+        """Threads that compute a member, 0 on a GPU."""
+        return self.threads // self.lanes
 
 
 def resolve_device(asked: str) -> Device:
@@ -137,6 +143,7 @@ def detect(
     libraries: Iterable[str] = (),
     backend: Backend = "torch",
     unit: int = 0,
+    lanes: int = 1,
 ) -> Profile:
     """The profile that this machine gives for these choices.
 
@@ -154,6 +161,7 @@ def detect(
         pillow=version("pillow"),
         libraries=", ".join(f"{name} {_version(name)}" for name in sorted(libraries)),
         unit=unit,
+        lanes=lanes,
     )
 
 
@@ -161,7 +169,9 @@ def require(profile: Profile) -> None:
     """Raise ProfileUnmet where this machine would not give the profile's bytes."""
     packages = [each.split()[0] for each in profile.libraries.split(", ") if each]
     choices = profile.precision, profile.batch_size, profile.threads
-    here = detect(profile.device, *choices, packages, backend_of(profile), profile.unit)
+    here = detect(
+        profile.device, *choices, packages, backend_of(profile), profile.unit, profile.lanes
+    )
     unmet = [
         f"{field.name} {getattr(profile, field.name)!r}, here {getattr(here, field.name)!r}"
         for field in fields(Profile)
@@ -181,6 +191,8 @@ def identity(profile: Profile) -> dict[str, Any]:
         del fields["libraries"]
     if not profile.unit:
         del fields["unit"]
+    if profile.lanes == 1:
+        del fields["lanes"]
     return fields
 
 

@@ -52,6 +52,9 @@ class Job(Protocol):
     def unit(self, batch_size: int) -> int:
         """The images whose undecided ones are packed into batches; 0 where all always vote."""
 
+    def lanes(self, device: Device, threads: int) -> int:
+        """The models that are computed at once, and share an actor's threads."""
+
     def shard_size(self, batch_size: int) -> int:
         """The images in a shard."""
 

@@ -41,15 +41,17 @@ def choose_profile(
         or (recorded and recorded.batch_size)
         or job.batch_size(resolved, engine.probe(numerics.device_memory, resolved))
     )
+    threads = _asked(spec, "threads") or (recorded and recorded.threads) or engine.threads()
     return engine.probe(
         _detect,
         resolved,
         precision,
         batch_size,
-        _asked(spec, "threads") or (recorded and recorded.threads) or engine.threads(),
+        threads,
         (*libraries(job.checkpoints, backend), *decoders),
         backend,
         recorded.unit if recorded else job.unit(batch_size),
+        recorded.lanes if recorded else job.lanes(resolved, threads),
     )
 
 
@@ -112,6 +114,7 @@ def _detect(
     packages: Sequence[str],
     backend: numerics.Backend,
     unit: int,
+    lanes: int,
 ) -> numerics.Profile:
     resolved = numerics.resolve_precision(precision, device, backend)
-    return numerics.detect(device, resolved, batch_size, threads, packages, backend, unit)
+    return numerics.detect(device, resolved, batch_size, threads, packages, backend, unit, lanes)

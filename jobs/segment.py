@@ -69,6 +69,10 @@ class SegmentJob:
         """None: each image is segmented."""
         return 0
 
+    def lanes(self, device: Device, threads: int) -> int:
+        """One: there is one model."""
+        return 1
+
     def shard_size(self, batch_size: int) -> int:
         """The images in a shard: whole batches."""
         return -(-(self.spec.shard_size or max(16, 2 * batch_size)) // batch_size) * batch_size

@@ -202,7 +202,7 @@ def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile
 
     _exact_cudnn()
     if profile.threads:
-        torch.set_num_threads(profile.threads)
+        torch.set_num_threads(profile.member_threads)
     device = torch.device(profile.device)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
         profile.precision

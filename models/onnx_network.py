@@ -92,13 +92,13 @@ def prepare(path: Path, digest: str, preprocessing: Preprocessing, profile: Prof
             f"{path} has changed: its SHA-256 was {digest[:12]}…, now {found.digest[:12]}…"
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = profile.threads or 1
+    options.intra_op_num_threads = profile.member_threads or 1
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.log_severity_level = 3
     if profile.threads:
-        torch.set_num_threads(profile.threads)
+        torch.set_num_threads(profile.member_threads)
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]

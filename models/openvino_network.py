@@ -74,7 +74,7 @@ def prepare_each(checkpoints: Sequence[Checkpoint], profile: Profile) -> Iterato
     Raises InputError as `load`.
     """
     if profile.threads:
-        torch.set_num_threads(profile.threads)
+        torch.set_num_threads(profile.member_threads)
     with ThreadPoolExecutor(READERS) as compilers:  # each of them keeps one core busy
         coming: deque[Future[OpenvinoReady]] = deque()
         for checkpoint in checkpoints:
@@ -189,7 +189,7 @@ def _options(profile: Profile) -> dict[str, Any]:
     bf16 = has_bf16() if profile.precision == "int8" else profile.precision == "bf16"
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-        "INFERENCE_NUM_THREADS": profile.threads or 1,
+        "INFERENCE_NUM_THREADS": profile.member_threads or 1,
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # the actors of a machine would all take the same cores
     }

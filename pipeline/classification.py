@@ -1,6 +1,8 @@
 """The classifiers' work on a shard: crops, the ensemble's vote, rows of the CSV."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -131,6 +133,8 @@ class EnsemblePredictor:
             members = ready_each(work.checkpoints, work.profile)
         self._members = [with_mirror(member) if work.spec.tta else member for member in members]
         self._transfers = Transfers(members[0].device)
+        self._lanes = _lanes(work.profile)
+        self._seconds = [0.0] * len(members)
 
     def __call__(self, decoded: Decoded) -> Predicted:
         """Predict the piece's images: probabilities (n, classes), agreement (n,); float32.
@@ -177,13 +181,7 @@ class EnsemblePredictor:
 
         with torch.inference_mode():
             there = {framing: self._transfers.up(array) for framing, array in crops.items()}
-            known = known or {}
-            logits = [
-                known[at] if at in known else member(there[framing_of(checkpoint)])
-                for at, (member, checkpoint) in enumerate(
-                    zip(self._members, self._work.checkpoints, strict=True)
-                )
-            ]
+            logits = self._logits(there, known or {})
             finite = torch.stack([each.isfinite().all() for each in logits])
             by_logits = self._work.ensemble.vote == "logits"
             ballots = [each if by_logits else each.softmax(1) for each in logits]
@@ -201,6 +199,27 @@ class EnsemblePredictor:
 
         return outcome
 
+    def _logits(
+        self, there: "Mapping[Framing, UInt8 | Tensor]", known: "Mapping[int, Tensor]"
+    ) -> "list[Tensor]":
+        """Each member's, (B, classes): one member after the other, or side by side in lanes."""
+        import torch
+
+        def member(at: int) -> "Tensor":
+            began = time.monotonic()
+            with torch.inference_mode():  # it's a thread's own
+                logits = self._members[at](there[framing_of(self._work.checkpoints[at])])
+            self._seconds[at] = time.monotonic() - began
+            return logits
+
+        places = range(len(self._members))
+        if self._lanes is None:
+            return [known[at] if at in known else member(at) for at in places]
+        # The longest first, so that the lanes end together; the order decides no bytes.
+        order = sorted(set(places) - known.keys(), key=lambda at: -self._seconds[at])
+        going = {at: self._lanes.submit(member, at) for at in order}
+        return [known[at] if at in known else going[at].result() for at in places]
+
     def _agreement(self, logits: "list[Tensor]", scores: "Tensor") -> "Tensor":
         """The share of the vote, 0 to 1, whose own label is the ensemble's, (B,)."""
         import torch
@@ -210,6 +229,17 @@ class EnsemblePredictor:
         for weight, each in zip(self._vote_weights, logits, strict=True):
             agreed += weight * (each.argmax(1) == label)
         return agreed
+
+
+def _lanes(profile: numerics.Profile) -> ThreadPoolExecutor | None:
+    """The threads of Python that compute members side by side; None where one is enough."""
+    import torch
+
+    if profile.lanes == 1:
+        return None
+    # How many threads torch takes is each thread's own.
+    count = (profile.member_threads,)
+    return ThreadPoolExecutor(profile.lanes, initializer=torch.set_num_threads, initargs=count)
 
 
 def header(top_k: int, columns: Sequence[Column]) -> tuple[str, ...]:

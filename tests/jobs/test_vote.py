@@ -1,5 +1,6 @@
 """Two unequal members of unequal sizes, with rejected images between, against plain torch."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,16 +85,28 @@ def plain(images: Path, name: str, network: nn.Module) -> Tensor:
         return torch.cat([network(each[None]) for each in inputs])
 
 
-@pytest.mark.parametrize("vote", ["logits", "probabilities"])
+@pytest.mark.parametrize(
+    ("vote", "lanes"), [("logits", 1), ("probabilities", 1), ("logits", 2), ("probabilities", 2)]
+)
 def test_the_vote_is_plain_torchs(
-    images: Path, members: dict[str, nn.Module], tmp_path: Path, vote: str
+    images: Path,
+    members: dict[str, nn.Module],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    vote: str,
+    lanes: int,
 ) -> None:
+    """Also where members are computed side by side."""
+    monkeypatch.setattr("hw1.jobs.classify._MANY", 2 if lanes == 2 else 3)
     folder, out, scores = weights(tmp_path / "w", members, vote), tmp_path / "o.csv", "p.csv"
     words = ["batch", "classify", images, out, "--weights", folder, "--scores", tmp_path / scores]
     words += ["--columns", "confidence,agreement", "--top-k", "2", "--batch-size", "3"]
     words += ["--shard-size", "6", "--engine", "inline", "--device", "cpu", "--precision", "fp32"]
+    words += ["--threads", "2"]
     done = CliRunner().invoke(main, list(map(str, words)))
     assert done.exit_code == 3, done.output
+    record = json.loads((tmp_path / "o.csv.job" / "job.json").read_text())
+    assert record["decides"]["profile"].get("lanes", 1) == lanes
     logits = [plain(images, name, network) for name, network in members.items()]
     shares = [share / sum(SHARES.values()) for share in SHARES.values()]
     ballots = logits if vote == "logits" else [each.softmax(1) for each in logits]
@@ -122,6 +135,23 @@ def test_the_vote_is_plain_torchs(
     done = CliRunner().invoke(main, verify)
     assert done.exit_code == 0, done.output
     assert "6 of 6 equal: at most 39 % of rows differ, 95 %" in done.stdout
+
+
+def test_members_share_the_threads_only_where_they_are_small_and_many(
+    members: dict[str, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hw1.jobs.classify import ClassifyJob
+
+    folder = weights(tmp_path / "w", members, "logits")
+    spec = ClassifySpec(source="x", output=tmp_path / "o.csv", weights=folder)
+    job = ClassifyJob.open(spec)
+    assert job.lanes("cpu", 2) == 1
+    monkeypatch.setattr("hw1.jobs.classify._MANY", 2)
+    assert [job.lanes("cpu", threads) for threads in (1, 2, 3, 4)] == [1, 2, 1, 2]
+    assert job.lanes("cuda", 0) == 1
+    assert replace(job, spec=replace(spec, cascade=0.5)).lanes("cpu", 2) == 1
+    monkeypatch.setattr("hw1.jobs.classify._SMALL", 39 * 40)
+    assert job.lanes("cpu", 2) == 1
 
 
 def test_of_equal_probabilities_the_lower_class_comes_first(
