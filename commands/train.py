@@ -86,7 +86,9 @@ def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **word
 @train.command()
 @click.argument("data", type=PathType)
 @click.option(
+    "--member",
     "--model",
+    "model",
     type=click.Choice(SEGMENTERS),
     help="The network, one of hw1's own.  [default: fcn8s]",
 )
@@ -139,7 +141,7 @@ def segment(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words
     """
     model = words.pop("model")
     arch = words.pop("arch")
-    model = _one_network(model, arch, "--model") if model or arch else "fcn8s"
+    model = _one_network(model, arch, "--member") if model or arch else "fcn8s"
     words["size"] = words["size"] or 256
     if words["score_scale"] is None:
         words["score_scale"] = _score_scale(words["crop"], words["size"])
