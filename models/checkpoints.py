@@ -297,7 +297,8 @@ def keep_copies(checkpoints: Sequence[Checkpoint]) -> None:
     """Convert old files in the cache, where copies aren't there yet: when nobody waits for it."""
     for checkpoint in checkpoints:
         if cache.is_lacking(checkpoint):
-            with suppress(InputError, EnvironmentFault):  # it has gone, or changed, since
+            # It has gone, or changed, since; memory is short (torch raises RuntimeError).
+            with suppress(InputError, EnvironmentFault, MemoryError, OSError, RuntimeError):
                 cache.keep_converted(checkpoint.digest, verified(checkpoint))
 
 

@@ -129,6 +129,7 @@ def test_the_parts_are_those_of_the_inline_engine(engine: RayEngine, tmp_path: P
     done = run(engine, FakeWork(ray, longest=5), todo)
     expected: list[Committed] = []
     run_inline(FakeWork(inline, longest=5), todo, expected.append)
+    assert all((place / "finished").exists() for place in (ray, inline))
     for got, want in zip(sorted(done, key=lambda c: c.shard), expected, strict=True):
         assert replace(got, seconds=0) == replace(want, seconds=0)
         assert (ray / f"{got.shard}.txt").read_bytes() == (inline / f"{got.shard}.txt").read_bytes()
