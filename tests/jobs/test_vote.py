@@ -197,12 +197,14 @@ def test_every_batch_has_the_same_shape_whatever_is_rejected(
 ) -> None:
     """Sums depend on it: blanks stand for the rejected, and for what the last batch lacks."""
     shapes: list[tuple[int, ...]] = []
+    taken: list[list[int]] = []
 
     class Member:
         device = torch.device("cpu")
 
         def __call__(self, pixels: np.ndarray) -> Tensor:
             shapes.append(pixels.shape)
+            taken.append(np.flatnonzero(pixels.any(axis=(1, 2, 3))).tolist())
             return torch.zeros(len(pixels), 50)
 
     monkeypatch.setattr("hw1.models.inference.ready_each", lambda *_: [Member()])
@@ -211,6 +213,10 @@ def test_every_batch_has_the_same_shape_whatever_is_rejected(
     work = ClassifyWork(spec, images, tmp_path, (CHECKPOINT,), ENSEMBLE, profile)
     there = [(path.name, path.stat()) for path in sorted(images.iterdir())]
     planned = tuple(Planned(name, found.st_size, found.st_mtime_ns) for name, found in there)
-    predicted = work.load()(work.decode(Shard(0, 0, planned)))
+    whole = Shard(0, 0, planned)
+    predicted = work.load()(work.decode(whole))
     assert len(predicted.image_ids) == COUNT - len(BAD)
     assert shapes == [(4, 8, 8, 3)] * 4
+    taken.clear()
+    work.load()(work.decode(whole.piece(5, 10)))  # an image's place doesn't hang on its piece
+    assert taken == [[1, 2], [0, 1]]
