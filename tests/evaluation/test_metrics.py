@@ -132,3 +132,8 @@ def test_every_image_is_in_a_bin(pairs):
     assert right == pytest.approx(correct.sum())
     assert 0 <= calibration.ece <= 1
     assert not math.isnan(calibration.ece)
+
+
+def test_a_bin_counts_by_its_images():
+    found = metrics.calibration(np.array([True] * 4 + [False]), np.array([0.95] * 4 + [0.55]))
+    assert found.ece == pytest.approx((4 * 0.05 + 0.55) / 5)

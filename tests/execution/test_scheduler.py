@@ -432,6 +432,13 @@ def test_no_image_stays_rejected_where_the_machine_is_to_blame(stage: Stage, siz
     assert sum(c.images for c in done) <= 20
 
 
+@pytest.mark.parametrize("stage", ["decode", "predict"])
+def test_any_number_is_rejected_where_others_come_through_between(stage: Stage) -> None:
+    bad = {str(k) for k in range(0, 12 * VERDICTS, 6)}
+    done = run(Simulation(crash={stage: bad}), [1] * 12 * VERDICTS)
+    assert rejected(done) == dict.fromkeys(bad, "crashed")
+
+
 @pytest.mark.parametrize("size", [1, 3, 30])
 def test_fewer_at_the_end_are_rejected(size: int) -> None:
     last = {str(k) for k in range(30 - VERDICTS + 1, 30)}

@@ -88,3 +88,12 @@ def test_a_network_of_a_library_is_folded_and_packed_where_it_may_be() -> None:
         expected = network(normalise(pixels, preprocessing))
         found = prepare(copy.deepcopy(network), preprocessing, PROFILE)(images)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_a_networks_inputs_are_in_the_order_that_it_learnt() -> None:
+    images = torch.randint(0, 256, (2, 3, 4, 5), generator=torch.Generator().manual_seed(0))
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    found = normalise(images, Preprocessing(size=(4, 5), mean=mean, std=std, order="bgr", white=1))
+    for channel in range(3):
+        expected = (images[:, 2 - channel] / 255 - mean[channel]) / std[channel]
+        torch.testing.assert_close(found[:, channel], expected)

@@ -72,6 +72,8 @@ def test_the_tiles_shares_add_up_to_one() -> None:
         total[tile.start : tile.end] += share
         assert share.min() > 0
     np.testing.assert_allclose(total, 1, rtol=1e-6)
+    first, second, _ = blended._shares(tiles, 2524)
+    assert first[800] > 6 * second[800 - 768]  # near the second tile's edge, further in the first
 
 
 def test_views_are_averaged() -> None:

@@ -28,7 +28,7 @@ from hw1.pipeline.decode import (
     decode_rgb,
     open_image,
 )
-from hw1.pipeline.limits import MAX_BYTES, MAX_PIXELS, Reject
+from hw1.pipeline.limits import MAX_BYTES, MAX_PIXELS, Reject, check_size
 
 SQUARES = [Framing((40, 40)), Framing((16, 16))]
 
@@ -286,6 +286,8 @@ def test_a_decompression_bomb_is_too_large(tmp_path: Path) -> None:
     for size in ((65_000, 65_000), (2**31 - 1, 2**31 - 1), (MAX_PIXELS + 1, 1), (1, 2**20 + 1)):
         path.write_bytes(png(*size))
         assert rejection(path).reason == "too_large"
+    with pytest.raises(Reject, match=f"13378 × 13378 pixels, at most {MAX_PIXELS:,} are read"):
+        check_size(13_378, 13_378)  # Pillow's check is of what it opens alone
     path.write_bytes(png(13_377, 13_377))  # Pillow alone would warn here
     assert open_image(path).size == (13_377, 13_377)
     assert rejection(path).reason == "truncated"

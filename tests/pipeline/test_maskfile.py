@@ -70,3 +70,10 @@ def test_a_mode_that_says_nothing_of_classes(tmp_path):
     Image.new("LA", (2, 2)).save(path)
     with pytest.raises(InputError, match="found a PNG of mode LA"):
         read_mask(path)
+
+
+def test_a_channel_of_the_references_colours_is_high_from_128(tmp_path):
+    path = tmp_path / "m.png"
+    Image.fromarray(np.array([[[127, 128, 255], [128, 127, 0]]], np.uint8)).save(path)
+    classes, _ = read_mask(path)
+    assert classes.tolist() == [[0, FOREIGN]]  # 0, 255, 255 is urban; pure red is no class's
