@@ -52,6 +52,9 @@ class CostlessWork:
         rows = tuple(f"{image_id},0" for image_id in predicted.image_ids)
         return Written(predicted.piece, rows, ())
 
+    def finish(self) -> None:
+        pass
+
     def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
         return commit_part(self.folder, shard, pieces, seconds)
 

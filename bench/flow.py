@@ -84,6 +84,9 @@ class ImitatedWork:
     def write(self, predicted: Predicted) -> Written:
         return self.real.write(predicted)
 
+    def finish(self) -> None:
+        self.real.finish()
+
     def commit(self, shard: Shard, pieces: Sequence[Written], seconds: float) -> Committed:
         return self.real.commit(shard, pieces, seconds)
 

@@ -109,6 +109,9 @@ HEARTBEAT = 5.0
 PROBED = 3
 """Processes that are asked what they can do before a job is given up: a machine may just leave."""
 
+FINISHING = 120.0
+"""Seconds that a job that is done waits for what lets later ones start faster."""
+
 ANSWER = 10.0
 """Seconds that a machine has to say how often its memory ran out."""
 
@@ -543,10 +546,11 @@ class _RayBackend:
         ray.kill(self._actors.pop(actor).actor)
 
     def finish(self) -> None:
-        """Have one predictor of each machine leave what lets later jobs start faster."""
+        """Have one predictor of each machine leave what lets later jobs start faster, in time."""
         calls = [a.finish.remote(self._work) for a in self._ready.values() if a in self._actors]
-        while calls and not health.dead() and health.head_answers():
-            calls = ray.wait(calls, num_returns=len(calls), timeout=SLOW)[1]
+        end = time.monotonic() + FINISHING
+        while calls and time.monotonic() < end and not health.dead() and health.head_answers():
+            calls = ray.wait(calls, num_returns=len(calls), timeout=HEARTBEAT)[1]
 
     def close(self) -> None:
         """End the processes: they hold this job's models. Where Ray died they end with it."""

@@ -114,6 +114,7 @@ def _no_garbage() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # what loading left, before the rest is taken out of all searches
         gc.freeze()
         gc.enable()
 

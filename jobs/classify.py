@@ -14,18 +14,12 @@ from ..models.arithmetic import cheapest, settle
 from ..models.checkpoints import Checkpoint, agreed_classes, read_checkpoint, verify
 from ..models.ensemble import BEST, Ensemble
 from ..models.store import Store, checkpoints_of
-from ..pipeline.classification import ClassifyWork, framing_of
+from ..pipeline.classification import ClassifyWork, framing_of, lanes_of
 from .identity import of_checkpoint, tiff_identity
 from .table import Table
 
 _BATCHES_OF_A_UNIT = 8
 """Of a cascade: of so many the undecided are packed, which wastes half a batch on average."""
-
-_SMALL = 64 * 64
-"""Pixels of an input up to which two members side by side are faster than one after the other."""
-
-_MANY = 4
-"""Members from which two lanes end at about the same time."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +79,8 @@ class ClassifyJob:
         return 0 if self.spec.cascade is None else _BATCHES_OF_A_UNIT * batch_size
 
     def lanes(self, device: Device, threads: int) -> int:
-        """Two where many members see small images: threads would wait more for each other."""
-        small = all(math.prod(framing_of(each).size) <= _SMALL for each in self.checkpoints)
-        many = len(self.checkpoints) >= _MANY and self.spec.cascade is None
-        return 2 if device == "cpu" and threads % 2 == 0 and small and many else 1
+        """See Job; in a cascade the first member is alone."""
+        return 1 if self.spec.cascade is not None else lanes_of(self.checkpoints, device, threads)
 
     def shard_size(self, batch_size: int) -> int:
         """The images in a shard: whole batches or units, so that each is predicted in one place."""

@@ -151,9 +151,16 @@ def has_converted(digest: str) -> bool:
 
 
 def is_lacking(checkpoint: "Checkpoint") -> bool:
-    """Whether a copy of the checkpoint's file would help, and isn't there."""
-    helps = checkpoint.is_old and checkpoint.bytes >= LEAST_BYTES
-    return helps and not has_converted(checkpoint.digest)
+    """Whether a copy of the checkpoint's file would help, isn't there, and can be made."""
+    place, size = folder(), checkpoint.bytes
+    helps = checkpoint.is_old and LEAST_BYTES <= size <= MOST_BYTES
+    if place is None or not helps or has_converted(checkpoint.digest):
+        return False
+    above = next(each for each in (place, *place.parents) if each.exists())
+    try:
+        return os.access(above, os.W_OK) and shutil.disk_usage(above).free >= 2 * size
+    except OSError:
+        return False
 
 
 def read_converted(digest: str) -> "dict[str, Tensor] | None":

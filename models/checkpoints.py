@@ -255,11 +255,11 @@ def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
         return _from_old(checkpoint) if kept is None else kept
     before = cache.identity(path)
     if cache.was_whole(path, checkpoint.digest):
-        state = files.read_known(path)
-        if cache.identity(path) == before:
-            return state
-    # Read, not mapped into memory: a map would show what is written to the file after it was
-    # hashed, and end the process where the file is cut.
+        with suppress(InputError):  # one of torch's files under another suffix
+            state = files.read_known(path)
+            if cache.identity(path) == before:
+                return state
+    # What is hashed is what is used, whatever is written to the file meanwhile.
     content = files.read_bytes(path)
     _require_digest(checkpoint, hashlib.sha256(content).hexdigest())
     state, metadata = files.parse(content, path)
@@ -275,14 +275,19 @@ def verified(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
 def _from_old(checkpoint: Checkpoint) -> dict[str, "Tensor"]:
     """The tensors of a file in one of torch's formats, which may be large and its digest known.
 
-    What's read is what was hashed where the file's times and inode are the same behind it.
+    What's read is what was hashed where the file's times and inode are the same behind it. Where
+    they aren't, a chmod may have changed them: then the bytes in memory are hashed.
     """
+    import hashlib
+
     before = cache.identity(checkpoint.path)
     _require_digest(checkpoint, cache.digest_of(checkpoint.path))
     state = files.read_old(checkpoint.path)
-    if cache.identity(checkpoint.path) != before:
-        raise InputError(f"{checkpoint.path} has changed while it was read")
-    return state
+    if cache.identity(checkpoint.path) == before:
+        return state
+    content = files.read_bytes(checkpoint.path)
+    _require_digest(checkpoint, hashlib.sha256(content).hexdigest())
+    return files.parse(content, checkpoint.path)[0]
 
 
 def _require_digest(checkpoint: Checkpoint, found: str) -> None:

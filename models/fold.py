@@ -75,7 +75,7 @@ def _traced_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
     path. Modules that are called twice stay as they are, as do kinds derived from torch's own.
     """
     try:
-        graph = fx.symbolic_trace(network).graph
+        graph = fx.Tracer().trace(network)
     except Exception:  # a network may do anything
         return
     called = Counter(node.target for node in graph.nodes if node.op == "call_module")

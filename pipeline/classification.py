@@ -1,8 +1,9 @@
 """The classifiers' work on a shard: crops, the ensemble's vote, rows of the CSV."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,12 @@ from .views import with_mirror
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_SMALL = 64 * 64
+"""Pixels of an input up to which two members side by side are faster than one after the other."""
+
+_MANY = 4
+"""Members from which two lanes end at about the same time."""
 
 T = TypeVar("T")
 Indices = NDArray[np.int64]
@@ -218,7 +225,12 @@ class EnsemblePredictor:
         # The longest first, so that the lanes end together; the order decides no bytes.
         order = sorted(set(places) - known.keys(), key=lambda at: -self._seconds[at])
         going = {at: self._lanes.submit(member, at) for at in order}
-        return [known[at] if at in known else going[at].result() for at in places]
+        try:
+            return [known[at] if at in known else going[at].result() for at in places]
+        finally:  # where one fails, the same may be tried again
+            for each in going.values():
+                each.cancel()
+            wait(going.values())
 
     def _agreement(self, logits: "list[Tensor]", scores: "Tensor") -> "Tensor":
         """The share of the vote, 0 to 1, whose own label is the ensemble's, (B,)."""
@@ -240,6 +252,16 @@ def _lanes(profile: numerics.Profile) -> ThreadPoolExecutor | None:
     # How many threads torch takes is each thread's own.
     count = (profile.member_threads,)
     return ThreadPoolExecutor(profile.lanes, initializer=torch.set_num_threads, initargs=count)
+
+
+def lanes_of(checkpoints: Sequence[Checkpoint], device: numerics.Device, threads: int) -> int:
+    """The members that are computed at once, and share so many threads.
+
+    Two where many see small images: threads would wait more for each other than they compute.
+    """
+    small = all(math.prod(framing_of(each).size) <= _SMALL for each in checkpoints)
+    many = len(checkpoints) >= _MANY
+    return 2 if device == "cpu" and threads % 2 == 0 and small and many else 1
 
 
 def header(top_k: int, columns: Sequence[Column]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from ..models.checkpoints import Checkpoint, agreed_classes, read_checkpoint
 from ..models.ensemble import Ensemble, is_file_name
 from ..models.members import MEMBERS, nearest
 from ..models.store import Store
-from .classification import ClassifyWork, framing_of
+from .classification import ClassifyWork, framing_of, lanes_of
 from .crops import crop
 from .decode import open_image
 from .limits import Reject
@@ -197,13 +197,16 @@ def load(
         for checkpoint in checkpoints:
             framing_of(checkpoint)
     resolved = numerics.resolve_device(settled["device"])
+    used = threads or numerics.cores()
+    lanes = lanes_of(checkpoints, resolved, used) if first.task == "classify" else 1
     profile = numerics.detect(
         resolved,
         numerics.resolve_precision(settled["precision"], resolved, chosen),
         1 if first.task == "segment" else batch_size or (8 if resolved == "cpu" else 32),
-        threads or numerics.cores(),
+        used,
         libraries(checkpoints, chosen),
         chosen,
+        lanes=lanes,
     )
     here = Path()  # nothing is written
     if first.task == "segment":

@@ -23,6 +23,7 @@ from hw1.core.records import Planned, Predicted, Shard
 from hw1.core.spec import ClassifySpec
 from hw1.models.checkpoints import save
 from hw1.pipeline.classification import ClassifyWork, require_finite_outputs
+from hw1.pipeline.loaded import load
 from tiny_jobs import rows_of
 
 FIVE = Classes(("a", "b", "c", "d", "e"))
@@ -97,7 +98,7 @@ def test_the_vote_is_plain_torchs(
     lanes: int,
 ) -> None:
     """Also where members are computed side by side."""
-    monkeypatch.setattr("hw1.jobs.classify._MANY", 2 if lanes == 2 else 3)
+    monkeypatch.setattr("hw1.pipeline.classification._MANY", 2 if lanes == 2 else 3)
     folder, out, scores = weights(tmp_path / "w", members, vote), tmp_path / "o.csv", "p.csv"
     words = ["batch", "classify", images, out, "--weights", folder, "--scores", tmp_path / scores]
     words += ["--columns", "confidence,agreement", "--top-k", "2", "--batch-size", "3"]
@@ -137,6 +138,19 @@ def test_the_vote_is_plain_torchs(
     assert "6 of 6 equal: at most 39 % of rows differ, 95 %" in done.stdout
 
 
+def test_what_is_loaded_computes_as_many_members_at_once_as_a_job(
+    images: Path, members: dict[str, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = weights(tmp_path / "w", members, "logits")
+    paths = [path for index, path in enumerate(sorted(images.iterdir())) if index not in BAD]
+    alone = load(folder, device="cpu", precision="fp32", threads=2)
+    monkeypatch.setattr("hw1.pipeline.classification._MANY", 2)
+    shared = load(folder, device="cpu", precision="fp32", threads=2)
+    assert (alone.profile.lanes, shared.profile.lanes) == (1, 2)
+    labels = [[found.name for found in each.predict(paths)] for each in (alone, shared)]
+    assert labels[0] == labels[1]
+
+
 def test_members_share_the_threads_only_where_they_are_small_and_many(
     members: dict[str, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,11 +160,11 @@ def test_members_share_the_threads_only_where_they_are_small_and_many(
     spec = ClassifySpec(source="x", output=tmp_path / "o.csv", weights=folder)
     job = ClassifyJob.open(spec)
     assert job.lanes("cpu", 2) == 1
-    monkeypatch.setattr("hw1.jobs.classify._MANY", 2)
+    monkeypatch.setattr("hw1.pipeline.classification._MANY", 2)
     assert [job.lanes("cpu", threads) for threads in (1, 2, 3, 4)] == [1, 2, 1, 2]
     assert job.lanes("cuda", 0) == 1
     assert replace(job, spec=replace(spec, cascade=0.5)).lanes("cpu", 2) == 1
-    monkeypatch.setattr("hw1.jobs.classify._SMALL", 39 * 40)
+    monkeypatch.setattr("hw1.pipeline.classification._SMALL", 39 * 40)
     assert job.lanes("cpu", 2) == 1
 
 

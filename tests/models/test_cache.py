@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hw1.core.errors import InputError
+from hw1.core.preprocessing import Preprocessing
 from hw1.models import cache, files
-from hw1.models.checkpoints import keep_copies, load_state, read_checkpoint
+from hw1.models.checkpoints import keep_copies, load_state, read_checkpoint, save
 from hw1.models.registry import CLASSIFIERS
 
 
@@ -284,3 +286,75 @@ def test_a_file_that_has_gone_or_changed_leaves_no_copy(
     path.unlink()
     keep_copies([checkpoint])
     assert not cache.has_converted(checkpoint.digest)
+
+
+def test_a_torch_file_under_another_suffix_is_read_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
+    path, state = tmp_path / "vgg16.safetensors", Tiny().state_dict()
+    torch.save(state, path)
+    for _ in range(2):
+        assert same(load_state(read_checkpoint(path)), state)
+
+
+def test_a_checkpoint_that_was_whole_is_not_hashed_again_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
+    path = tmp_path / "vgg16.safetensors"
+    network = Tiny()
+    save(network, path, "vgg16", Preprocessing(8), {})
+    checkpoint = read_checkpoint(path)
+    first = load_state(checkpoint)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "parse", None)  # never again
+        assert same(load_state(checkpoint), first)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match="has changed"):
+        load_state(checkpoint)
+
+
+def test_an_old_file_whose_times_alone_change_as_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
+    path, state = tmp_path / "vgg16-best.pth", Tiny().state_dict()
+    torch.save(state, path)
+    checkpoint = read_checkpoint(path)
+    read = files.read_old
+
+    def touched(path: Path) -> dict[str, Tensor]:
+        found = read(path)
+        path.chmod(0o600)
+        return found
+
+    monkeypatch.setattr(files, "read_old", touched)
+    assert same(load_state(checkpoint), state)
+
+    def replaced(path: Path) -> dict[str, Tensor]:
+        torch.save(Tiny().state_dict(), path)
+        return read(path)
+
+    monkeypatch.setattr(files, "read_old", replaced)
+    with pytest.raises(InputError, match="has changed"):
+        load_state(checkpoint)
+
+
+@pytest.mark.parametrize("why", ["no cache", "no room", "too large"])
+def test_nothing_is_read_for_a_copy_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
+    path = tmp_path / "vgg16-best.pth"
+    torch.save(Tiny().state_dict(), path)
+    checkpoint = read_checkpoint(path)
+    if why == "no cache":
+        monkeypatch.setenv("HW1_CACHE_DIR", "")
+    elif why == "no room":
+        monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: _Full())
+    else:
+        monkeypatch.setattr(cache, "MOST_BYTES", 8)
+    monkeypatch.setattr(files, "read_old", None)
+    keep_copies([checkpoint])
