@@ -304,7 +304,7 @@ def test_a_checkpoint_that_was_whole_is_not_hashed_again_until_it_changes(
     monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
     path = tmp_path / "vgg16.safetensors"
     network = Tiny()
-    save(network, path, "vgg16", Preprocessing(8), {})
+    save(network, path, "vgg16", Preprocessing(32), {})
     checkpoint = read_checkpoint(path)
     first = load_state(checkpoint)
     with monkeypatch.context() as patch:
