@@ -98,7 +98,7 @@ def updated(world: World, dice: random.Random) -> None:
             assert wanted[name] == fresh[name], name
     for step in sorted(dice.sample(range(1, int(seen.read_text()) + 1), 5)):
         wipe(world)
-        shutil.copytree(saved, world.out)
+        shutil.copytree(saved, world.out, dirs_exist_ok=True)
         assert world.run("--update", before=step_on_disk(step)).code == -signal.SIGKILL
         world.finish("--update")
         assert world.results() == wanted, f"killed at step {step}"
