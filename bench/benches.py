@@ -38,7 +38,8 @@ class Sizes:
     """How much is measured.
 
     ``real_flow``: crops and tiles, without a GPU and with one, and what else alone.py is given.
-    ``old_files``: whether the eight reference checkpoints are made, 2.4 GB.
+    ``old_files``: whether the eight reference checkpoints are made, 2.4 GB. ``int8``: whether fcn8s
+    is made int8, which may take minutes.
     """
 
     runs: int
@@ -51,6 +52,7 @@ class Sizes:
     flow: int
     real_flow: tuple[tuple[int, int], tuple[int, int], tuple[str, ...]]
     old_files: bool
+    int8: bool
     members: tuple[str, ...]
 
 
@@ -58,12 +60,14 @@ FULL = Sizes(
     *(3, 2500, 257, (1_000, 100_000), 100_000, (8000, 6000), (96, 4000, 3000), 40_960),
     real_flow=((2_560, 128), (200_000, 5_000), ()),
     old_files=True,
+    int8=True,
     members=CLASSIFIERS,
 )
 QUICK = Sizes(
     *(1, 40, 2, (200, 2_000), 2_000, (800, 600), (4, 800, 600), 6_144),
     real_flow=((96, 6), (8_192, 80), ("--shard-size", "2", "--seconds", "0.5")),
     old_files=False,
+    int8=False,
     members=("vgg16",),
 )
 
@@ -132,7 +136,7 @@ def segment_512(sizes: Sizes) -> list[Figure]:
     tiles = inputs.crops(BUILD, inputs.EXAMPLES / "tiles", sizes.tiles, 512, ".jpg")
     weights, _ = inputs.weights(BUILD / "weights", ("fcn8s",))
     given = {"plain": weights, "hw1": weights}
-    if INT8:
+    if INT8 and sizes.int8:
         folder = BUILD / "weights-int8"
         given["hw1 int8"] = inputs.int8_weights(folder, weights, ("fcn8s",), tiles)
     outputs = {name: BUILD / f"masks-{name.replace(' ', '-')}" for name in given}
