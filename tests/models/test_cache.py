@@ -36,6 +36,14 @@ def same(found: dict[str, Tensor] | None, expected: dict[str, Tensor]) -> bool:
     )
 
 
+def old_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, Tensor]]:
+    """A preset's checkpoint in torch's format, of a network of one layer; and what it holds."""
+    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
+    path, state = folder / "vgg16-best.pth", Tiny().state_dict()
+    torch.save(state, path)
+    return path, state
+
+
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are hashed from now on."""
     hashed: list[Path] = []
@@ -262,9 +270,7 @@ def test_the_folder_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_what_was_written_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
-    path = tmp_path / "vgg16-best.pth"
-    torch.save(Tiny().state_dict(), path)
+    path, _ = old_file(tmp_path, monkeypatch)
     checkpoint = read_checkpoint(path)
     copies = cache.Copies([checkpoint])
     keep_copies([checkpoint])
@@ -277,9 +283,7 @@ def test_what_was_written_is_said_once(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_file_that_has_gone_or_changed_leaves_no_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
-    path = tmp_path / "vgg16-best.pth"
-    torch.save(Tiny().state_dict(), path)
+    path, _ = old_file(tmp_path, monkeypatch)
     checkpoint = read_checkpoint(path)
     torch.save(Tiny().state_dict(), path)
     keep_copies([checkpoint])
@@ -319,9 +323,7 @@ def test_a_checkpoint_that_was_whole_is_not_hashed_again_until_it_changes(
 def test_an_old_file_whose_times_alone_change_as_it_is_read_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
-    path, state = tmp_path / "vgg16-best.pth", Tiny().state_dict()
-    torch.save(state, path)
+    path, state = old_file(tmp_path, monkeypatch)
     checkpoint = read_checkpoint(path)
     read = files.read_old
 
@@ -346,9 +348,7 @@ def test_an_old_file_whose_times_alone_change_as_it_is_read_is_read_again(
 def test_nothing_is_read_for_a_copy_that_cannot_be_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    monkeypatch.setitem(CLASSIFIERS, "vgg16", Tiny)
-    path = tmp_path / "vgg16-best.pth"
-    torch.save(Tiny().state_dict(), path)
+    path, _ = old_file(tmp_path, monkeypatch)
     checkpoint = read_checkpoint(path)
     if why == "no cache":
         monkeypatch.setenv("HW1_CACHE_DIR", "")
