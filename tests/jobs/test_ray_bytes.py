@@ -68,9 +68,13 @@ def _ray() -> Iterator[None]:
 
 
 def below(process: int) -> Iterator[int]:
-    """The processes that descend from one."""
+    """The processes that descend from one, less those that end meanwhile."""
     for path in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
+        try:
+            children = path.read_text().split()
+        except OSError:
+            continue
+        for child in map(int, children):
             yield child
             yield from below(child)
 
