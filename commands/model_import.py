@@ -83,6 +83,12 @@ class Triple(click.ParamType[tuple[float, ...]]):
     type=Sides(),
     help="Of an image's shorter side, before its middle is cropped; HxW: of both sides.",
 )
+@click.option(
+    "--shrink",
+    type=Sides(),
+    help="Pixels to which a larger image is shrunk first, as --resize: of a network that was "
+    "trained on small images, enlarged.",
+)
 @click.option("--squash", is_flag=True, help="Resize the whole image to --size, and crop nothing.")
 @click.option(
     "--interpolation", type=click.Choice(get_args(Interpolation)), help="What resizes the image."

@@ -20,12 +20,14 @@ class Framing:
 
     Without ``resize`` the whole image is resized to ``size``, whatever its shape. With a number,
     its shorter side is resized to so many pixels, and the middle of it cropped to ``size``; with
-    (height, width) the whole is resized to that before the crop.
+    (height, width) the whole is resized to that before the crop. An image that is larger than
+    ``shrink`` is shrunk to it first, in the same way: a number is of its shorter side.
     """
 
     size: Sides
     resize: int | Sides | None = None
     interpolation: Interpolation = "bilinear"
+    shrink: int | Sides | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class Preprocessing:
     layer fills every cell of 8 × 8 from one prediction alone, so neighbours meet in steps that
     aren't in the image. ``white`` is the value that 255 becomes before mean and std, ``order``
     that of the channels, as the network was trained (OpenCV's is BGR); mean and std are in that
-    order too. The defaults are the reference's classifiers'.
+    order too. ``shrink`` (see `Framing`) is of a classifier that was trained on small images,
+    enlarged, and so has never seen finer detail. The defaults are the reference's classifiers'.
     """
 
     size: int | Sides | None = 40
@@ -52,6 +55,7 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
     white: float = 1.0
     order: Literal["rgb", "bgr"] = "rgb"
+    shrink: int | Sides | None = None
 
     @property
     def sides(self) -> Sides | None:
@@ -62,7 +66,9 @@ class Preprocessing:
     def framing(self) -> Framing | None:
         """What is cut out of an image; None for a segmenter, which sees all of it."""
         sides = self.sides
-        return None if sides is None else Framing(sides, self.resize, self.interpolation)
+        if sides is None:
+            return None
+        return Framing(sides, self.resize, self.interpolation, self.shrink)
 
 
 def normalise(images: "Tensor", preprocessing: Preprocessing) -> "Tensor":

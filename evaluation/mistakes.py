@@ -79,6 +79,8 @@ def _framings(said: Preprocessing) -> Iterator[Variant]:
         if said.resize != least:
             name = "the resize rule left out: the shorter side resized to the crop"
             yield Variant(name, replace(said, resize=least))
+    if said.shrink is not None:
+        yield Variant("not shrunk first", replace(said, shrink=None))
     yield from _interpolations(said)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..core.errors import InputError
-from ..core.preprocessing import Preprocessing
+from ..core.preprocessing import Preprocessing, Sides
 from .checkpoints import Checkpoint
 from .ensemble import BEST, FILE, Ensemble
 from .members import MEMBERS, Member, find_member
@@ -88,6 +88,7 @@ def describe(preprocessing: Preprocessing) -> str:
     cell = f"logits even over cells of {preprocessing.cell}" if preprocessing.cell > 1 else ""
     parts = [
         _framed(preprocessing),
+        _shrunk(preprocessing.shrink),
         "" if preprocessing.interpolation == "bilinear" else preprocessing.interpolation,
         "" if preprocessing.order == "rgb" else "BGR",
         "" if preprocessing.white == 1 else f"0 to {preprocessing.white:g}",
@@ -95,6 +96,13 @@ def describe(preprocessing: Preprocessing) -> str:
         cell,
     ]
     return ", ".join(filter(None, parts))
+
+
+def _shrunk(shrink: int | Sides | None) -> str:
+    if shrink is None:
+        return ""
+    sides = f"{shrink[0]} × {shrink[1]}" if isinstance(shrink, tuple) else f"a side of {shrink}"
+    return f"larger images shrunk to {sides} first"
 
 
 def _framed(preprocessing: Preprocessing) -> str:

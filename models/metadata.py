@@ -58,6 +58,7 @@ def preprocessing_from_json(text: str, task: TaskKind, least: int = MIN_SIZE) ->
             interpolation=fields.get("interpolation", "bilinear"),
             white=float(fields.get("white", 1.0)),
             order=fields.get("order", "rgb"),
+            shrink=_sides(fields.get("shrink")),
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(
@@ -110,11 +111,12 @@ def _word_fault(preprocessing: Preprocessing, task: TaskKind, least: int) -> str
 
 def _size_fault(preprocessing: Preprocessing, task: TaskKind, least: int) -> str | None:
     size, resize = preprocessing.size, preprocessing.resize
-    if resize is not None and (not _is_size(resize, 1) or max(_pair(resize)) > _MOST):
-        return f"resize must be a whole number of pixels up to {_MOST}, or two"
+    for name, value in (("resize", resize), ("shrink", preprocessing.shrink)):
+        if value is not None and (not _is_size(value, 1) or max(_pair(value)) > _MOST):
+            return f"{name} must be a whole number of pixels up to {_MOST}, or two"
     if task == "segment":
-        if size is not None:
-            return "size must be null for a segmenter"
+        if size is not None or preprocessing.shrink is not None:
+            return "size and shrink must be null for a segmenter"
         both = resize is not None and preprocessing.scale != 1
         return "a segmenter has either a resize or a scale" if both else None
     if not _is_size(size, least):

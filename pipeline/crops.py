@@ -31,6 +31,8 @@ def crop(image: Image.Image | UInt8, framing: Framing | int) -> UInt8:
     if isinstance(framing, int):
         framing = Framing((framing, framing))
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    if framing.shrink is not None:
+        picture = _shrunk(picture, framing.shrink, framing.interpolation)
     height, width = resized_sides(picture, framing.resize or framing.size)
     tall, wide = framing.size
     top, left = round((height - tall) / 2), round((width - wide) / 2)
@@ -46,6 +48,14 @@ def crop(image: Image.Image | UInt8, framing: Framing | int) -> UInt8:
             (-((wide - width) // 2) if width < wide else left),
         )
     return np.asarray(resized.crop((left, top, left + wide, top + tall)))
+
+
+def _shrunk(image: Image.Image, shrink: int | Sides, how: Interpolation) -> Image.Image:
+    """The image where it isn't larger, else at that size."""
+    sides = resized_sides(image, shrink)
+    if sides[0] >= image.height and sides[1] >= image.width:
+        return image
+    return resize(image, (max(1, sides[0]), max(1, sides[1])), how)
 
 
 def resize(image: Image.Image, sides: Sides, interpolation: Interpolation) -> Image.Image:
@@ -64,8 +74,13 @@ def resized_sides(image: Image.Image, resize: int | Sides) -> Sides:
 
 def longest_side(framing: Framing) -> int:
     """The larger side, in pixels, that an image must have for its framing to lose nothing."""
-    resize = framing.resize or framing.size
-    return max(*framing.size, *(resize if isinstance(resize, tuple) else (resize, resize)))
+    if framing.shrink is not None:
+        return max(_pair(framing.shrink))
+    return max(*framing.size, *_pair(framing.resize or framing.size))
+
+
+def _pair(sides: int | Sides) -> Sides:
+    return sides if isinstance(sides, tuple) else (sides, sides)
 
 
 def _part(

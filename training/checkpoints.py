@@ -14,6 +14,7 @@ from torch import nn
 from ..core.classes import Classes
 from ..core.durable import sweep
 from ..core.errors import InputError
+from ..core.preprocessing import Preprocessing
 from ..models.checkpoints import Checkpoint, load_state, read_checkpoint, save
 from ..models.fit import cast
 from .history import History
@@ -36,6 +37,7 @@ class Checkpoints:
     recipe: Recipe
     main_score: str
     classes: Classes | None = None
+    preprocessing: Preprocessing | None = None
 
     def path(self, stage: str) -> Path:
         """Where a stage's checkpoint lies."""
@@ -62,7 +64,8 @@ class Checkpoints:
             "epoch": f"{epoch} of {epochs}",
             "scores": json.dumps(scores),
         }
-        member, preprocessing = self.recipe.member, self.recipe.preprocessing
+        member = self.recipe.member
+        preprocessing = self.preprocessing or self.recipe.preprocessing
         for stage in stages:
             save(
                 weights,

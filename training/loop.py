@@ -115,7 +115,11 @@ class Loop:
         )
         prefix = "held_out_" if self.task.has("held-out") else ""
         self.checkpoints = Checkpoints(
-            self.output, self.recipe, prefix + self.task.main_score, self.task.classes
+            self.output,
+            self.recipe,
+            prefix + self.task.main_score,
+            self.task.classes,
+            self.task.preprocessing,
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core.classes import Classes
 from ..core.errors import InputError
-from ..core.preprocessing import Framing
+from ..core.preprocessing import Framing, Preprocessing, Sides
 from ..core.records import UInt8
 from ..pipeline.crops import crop
 from .labelled import Labelled, find_labelled
@@ -20,13 +20,17 @@ from .source import fingerprint, hold_out, listing, read_pixels
 
 @dataclass(frozen=True, slots=True)
 class Photos:
-    """Images uint8 (N, 3, H, W) and their labels int64 (N,), in the order of ``names``."""
+    """Images uint8 (N, 3, H, W) and their labels int64 (N,), in the order of ``names``.
+
+    ``sizes`` are the files' own, height and width.
+    """
 
     names: tuple[str, ...]
     images: Tensor
     labels: Tensor
     digest: str
     classes: Classes
+    sizes: frozenset[Sides] = frozenset()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -41,21 +45,28 @@ class Photos:
         sides = (framing, framing) if isinstance(framing, int) else framing.size
         if not len(self) or tuple(self.images.shape[2:]) == sides:
             return self
-        return Photos(
-            self.names,
-            _stack(
-                crop(np.ascontiguousarray(i.permute(1, 2, 0).numpy()), framing) for i in self.images
-            ),
-            self.labels,
-            self.digest,
-            self.classes,
-        )
+        arrays = (np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in self.images)
+        return replace(self, images=_stack(crop(array, framing) for array in arrays))
+
+    def prepared(self, preprocessing: Preprocessing) -> Preprocessing:
+        """The same; where all images are smaller than the input, larger ones are to be shrunk.
+
+        A network that was trained on enlarged images alone takes fine detail for something else.
+        """
+        assert preprocessing.sides is not None, "only a classifier has an input's size"
+        target = preprocessing.resize or preprocessing.sides
+        if isinstance(target, int):
+            least = max(map(min, self.sizes))
+            return replace(preprocessing, shrink=least) if least < target else preprocessing
+        height, width = (max(sides) for sides in zip(*self.sizes, strict=True))
+        if height >= target[0] or width >= target[1]:
+            return preprocessing
+        return replace(preprocessing, shrink=(height, width))
 
     def _subset(self, positions: list[int]) -> "Photos":
         names = tuple(self.names[i] for i in positions)
-        return Photos(
-            names, self.images[positions], self.labels[positions], self.digest, self.classes
-        )
+        images, labels = self.images[positions], self.labels[positions]
+        return replace(self, names=names, images=images, labels=labels)
 
 
 def load_photos(
@@ -79,10 +90,12 @@ def load_photos(
     if every_class:
         _check_classes(folder, found)
     pixels: list[UInt8] = []
+    sizes: set[Sides] = set()
     squares = not isinstance(framing, int)
     for count, path in enumerate(found.paths):
         tick(count, len(found.paths))
         array = read_pixels(path)
+        sizes.add((array.shape[0], array.shape[1]))
         differs = bool(pixels) and array.shape != pixels[0].shape
         if isinstance(framing, int) and not squares and (differs or max(array.shape[:2]) > framing):
             squares, pixels = True, [crop(earlier, framing) for earlier in pixels]
@@ -93,6 +106,7 @@ def load_photos(
         torch.tensor(found.labels),
         fingerprint(found.paths, found.names),
         found.classes,
+        frozenset(sizes),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 from torch import Generator, Tensor, nn
 
 from ..core.classes import Classes
+from ..core.preprocessing import Preprocessing
 
 Part = Literal["held-out", "validation"]
 
@@ -20,6 +21,10 @@ class TrainingTask(Protocol):
     @property
     def classes(self) -> Classes:
         """The classes, as the checkpoint lists it."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the network's input, as the checkpoint says it."""
 
     @property
     def digests(self) -> dict[str, str]:

@@ -263,6 +263,9 @@ def _objects(recipe: Recipe, source: Source, say: Say) -> ClassificationTask:
     given = read_classes(Path(recipe.classes)) if recipe.classes else None
     photos = load_photos(source.train, kept, every_class=True, tick=tick, classes=given, say=say)
     train, held_out = photos.split(recipe.holdout)
+    preprocessing = photos.prepared(recipe.preprocessing)
+    if preprocessing.shrink and preprocessing.framing:
+        scored = preprocessing.framing
     if len(train) == 1:
         _require_no_batch_norm(recipe, f"--holdout {recipe.holdout} leaves one image to train on")
     validation = None
@@ -279,7 +282,7 @@ def _objects(recipe: Recipe, source: Source, say: Say) -> ClassificationTask:
         train=train,
         held_out=held_out.resized(scored),
         validation=validation,
-        preprocessing=recipe.preprocessing,
+        preprocessing=preprocessing,
         device=torch.device(recipe.device),
         smoothing=recipe.smoothing,
         mix=recipe.mix,

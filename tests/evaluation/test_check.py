@@ -131,6 +131,13 @@ def test_mistakes_with_a_file_that_squashes(tmp_path: Path) -> None:
     assert named["no mean and std"].preprocessing.std == (1.0, 1.0, 1.0)
     assert named["shape kept: the shorter side resized, the middle cropped"]
     assert named["bicubic instead of bilinear"]
+    assert "not shrunk first" not in named
+
+
+def test_that_large_images_arent_shrunk_is_a_mistake(tmp_path: Path) -> None:
+    path = save_network(tmp_path / "a.safetensors", WORD, Preprocessing(size=32, shrink=(16, 16)))
+    named = {each.mistake: each for each in variants_of(read_checkpoint(path), False)}
+    assert named["not shrunk first"].preprocessing.shrink is None
 
 
 @pytest.mark.parametrize(

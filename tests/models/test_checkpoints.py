@@ -158,6 +158,36 @@ class TestPreprocessing:
         assert str(path) in str(caught.value)
         assert len(str(caught.value)) < 500
 
+    @pytest.mark.parametrize(
+        ("member", "shrink", "message"),
+        [
+            ("vgg16", "0", "shrink must be a whole number of pixels up to 16384, or two"),
+            ("vgg16", "[32]", "shrink must be a whole number"),
+            ("vgg16", "32.5", "shrink must be a whole number"),
+            ("vgg16", "99999999", "shrink must be a whole number"),
+            ("fcn8s", "32", "size and shrink must be null for a segmenter"),
+        ],
+    )
+    def test_a_senseless_shrink_is_refused(
+        self, member: str, shrink: str, message: str, tmp_path: Path
+    ) -> None:
+        size = "48" if member == "vgg16" else "null"
+        text = '{"size": %s, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1], "shrink": %s}'
+        files.write(
+            {"a": torch.ones(1)},
+            tmp_path / f"{member}.safetensors",
+            {"preprocessing": text % (size, shrink)},
+        )
+        with pytest.raises(InputError, match=message):
+            Store(tmp_path).checkpoint(member)
+
+    @pytest.mark.parametrize("shrink", [None, 32, (32, 40)])
+    def test_a_shrink_is_kept(self, shrink: int | tuple[int, int] | None) -> None:
+        preprocessing = Preprocessing(128, shrink=shrink)
+        text = preprocessing_to_json(preprocessing)
+        assert ("shrink" in text) == (shrink is not None)  # as files before it
+        assert preprocessing_from_json(text, "classify") == preprocessing
+
     def test_a_segmenters_cell(self, tmp_path: Path) -> None:
         for cell in (1, 8):
             preprocessing = Preprocessing(None, 0.5, IMAGENET_MEAN, IMAGENET_STD, cell)

@@ -1,5 +1,7 @@
 """What a classifier sees of an image: the same pixels as torchvision's transforms give."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,6 +58,24 @@ def test_a_strip_takes_no_more_memory_than_its_crop() -> None:
     assert len(np.unique(found[:, 112], axis=0)) == 1  # a column is one pixel, enlarged
 
 
+def test_a_larger_image_is_shrunk_first_as_it_is_resized() -> None:
+    image = photo(50, 70)
+    small = image.resize((12, 10), Image.Resampling.BICUBIC)
+    squashed = Framing((40, 44), None, "bicubic", shrink=(10, 12))
+    assert np.array_equal(crop(image, squashed), crop(small, Framing((40, 44), None, "bicubic")))
+    small = image.resize((14, 10), Image.Resampling.BILINEAR)
+    shaped = Framing((24, 24), 30, shrink=10)
+    assert np.array_equal(crop(image, shaped), crop(small, Framing((24, 24), 30)))
+
+
+def test_a_smaller_image_isnt_shrunk_nor_enlarged_twice() -> None:
+    image = photo(9, 12)
+    for shrink, resize in (((10, 12), None), (9, 30)):
+        framing = Framing((24, 24), resize, "bicubic", shrink)
+        assert np.array_equal(crop(image, framing), crop(image, replace(framing, shrink=None)))
+
+
 def test_what_a_draft_must_leave() -> None:
+    assert longest_side(Framing((224, 224), 256, shrink=(32, 40))) == 40
     assert longest_side(Framing((224, 224), 256)) == 256
     assert longest_side(Framing((40, 50))) == 50

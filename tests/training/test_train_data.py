@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hw1.core.errors import InputError
+from hw1.core.preprocessing import Preprocessing
 from hw1.pipeline.decode import crop
 from hw1.pipeline.masks import COLOURS
 from hw1.training.history import History
@@ -84,6 +85,18 @@ def test_photos_and_their_labels(tmp_path: Path) -> None:
     assert [int(name.split("_")[0]) for name in photos.names] == photos.labels.tolist()
     scored = photos.resized(24).images[7].permute(1, 2, 0).numpy()
     assert np.array_equal(scored, crop(Image.open(folder / photos.names[7]), 24))
+
+
+def test_images_all_smaller_than_the_input_tell_how_far_larger_ones_are_shrunk(
+    tmp_path: Path,
+) -> None:
+    for number, sides in enumerate([(30, 20), (16, 24)]):
+        Image.new("RGB", sides).save(tmp_path / f"{number}_0.png")
+    found = load_photos(tmp_path, 96, every_class=False, tick=lambda count, total: None)
+    assert found.prepared(Preprocessing(96)).shrink == (24, 30)
+    assert found.prepared(Preprocessing(28, resize=32)).shrink == 20  # the shorter side
+    for enough in (Preprocessing(30), Preprocessing((96, 24)), Preprocessing(28, resize=20)):
+        assert found.prepared(enough) == enough
 
 
 def test_photos_of_differing_sizes_become_squares(tmp_path: Path) -> None:
