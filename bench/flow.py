@@ -35,7 +35,7 @@ from hw1.jobs.table import Table
 from hw1.models.checkpoints import Checkpoint
 from hw1.models.ensemble import Ensemble
 from hw1.pipeline.classification import ClassifyWork
-from hw1.pipeline.decode import decode_crops
+from hw1.pipeline.decode_pieces import decode_crops
 from hw1.pipeline.find import find
 
 BATCH, SECONDS, SIDE = 1024, 0.06, 40

@@ -73,7 +73,7 @@ class ClassifySpec(JobSpec):
 
     ``model`` is a checkpoint's file, instead of ``members``, ``ensemble`` and ``weights``.
 
-    ``draft``: JPEGs are decoded at a smaller scale (see ``pipeline.decode.decode_crops``).
+    ``draft``: JPEGs are decoded at a smaller scale (see ``pipeline.decode_pieces.decode_crops``).
     ``safe_csv``: no name in OUT.csv begins as a spreadsheet's formula does. ``cascade``: the
     confidence from which the member ``cascade_first`` decides alone; None: all always vote.
     """

@@ -12,35 +12,31 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
-import msgspec
-
 from .. import __version__
 from ..core import numerics
 from ..core.durable import write_bytes
 from ..core.errors import EnvironmentFault, InputError, Refused, TooManyRejected
 from ..core.events import report
 from ..core.numerics import Profile
-from ..core.records import Committed, Rejection
+from ..core.records import Committed
 from ..execution.engines import Engine, start
 from ..models.cache import Copies
 from ..pipeline.find import Found, find
-from ..pipeline.parts import Stamp, read_rejections, stamp
-from .account import ShardAccount, rejected_csv
+from ..pipeline.parts import read_rejections
 from .changes import Changes, compare
+from .finish import finish, recorded
 from .folder import JobFolder, job_path, now
 from .generations import Plans, read_plans
 from .identity import absolute, fingerprint, identity_of, rebatched, refuse_difference, refuse_other
 from .int8 import make_int8, with_int8
 from .job import Job, Summary, engine_options
 from .log import logged
-from .merged import stale_rows, whole
 from .output import earlier_files, recorded_output
 from .plan import PLAN, write_plan
 from .profile import choose_profile, has_tiffs, missing_codecs, recorded_profile
 from .progress import Progress
-from .record import VERSION, JobRecord, State, counted
+from .record import VERSION, JobRecord, counted
 from .storm import Storm
-from .table import Table
 from .update import intact, refuse_unplanned, rejected_now, report_changes, report_repair, update
 
 CLASSES = "classes.csv"  # in the job folder: what a label, or a colour, stands for
@@ -216,7 +212,7 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
         rejected = _rejected(folder, plans, done.values())
         _refuse_too_many(job, folder, rejected, len(plans.current))
         if finished == len(plans.current):
-            summary = _finish(job, folder, plans, done, resumed=finished)
+            summary = finish(job, folder, plans, done, resumed=finished)
         else:
             summary = _run_rest(job, folder, plans, record, recorded, done, changes, progress)
         summary.new, summary.changed = len(changes.new), len(changes.changed)
@@ -301,7 +297,7 @@ def _run(
             enter(entry)
 
     _at("reading members")
-    with _recorded(folder), folder.ledger() as ledger, progress.meter(planned, before) as meter:
+    with recorded(folder), folder.ledger() as ledger, progress.meter(planned, before) as meter:
         job.output.prepare()
         flow = engine.run(work, pending, commit)
         if written := copies.written():
@@ -309,7 +305,7 @@ def _run(
             progress.notice(f"hw1: {written}")
         for entry in storm.rest():
             enter(entry)
-    summary = _finish(job, folder, plans, done, resumed=before)
+    summary = finish(job, folder, plans, done, resumed=before)
     summary.flow = flow
     if flow.text:
         report(logging.INFO, "flow", flow.text)
@@ -327,20 +323,6 @@ def _report_shard(folder: JobFolder, entry: Committed) -> None:
             image, reason = rejection.image_id, rejection.reason
             text = f"{image}: {reason}, {rejection.detail}"
             report(logging.INFO, "rejected", text, shard=number, image=image, reason=reason)
-
-
-@contextmanager
-def _recorded(folder: JobFolder) -> Iterator[None]:
-    """Let the job folder say how the run ended, if it can still be written to."""
-    state: State = "failed"
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            state = "interrupted"
-        with suppress(EnvironmentFault):
-            folder.update(state=state, error=str(error) or type(error).__name__)
-        raise
 
 
 def _rejected(folder: JobFolder, plans: Plans, entries: Iterable[Committed]) -> int:
@@ -363,81 +345,3 @@ def _refuse_too_many(job: Job, folder: JobFolder, rejected: int, planned: int) -
 def _allowed(limit: str, planned: int) -> float:
     """How many images may be rejected: a number, or a percentage of the planned ones."""
     return float(limit[:-1]) * planned / 100 if limit.endswith("%") else float(limit)
-
-
-def _finish(
-    job: Job,
-    folder: JobFolder,
-    plans: Plans,
-    done: Mapping[int, Committed],
-    resumed: int,
-) -> Summary:
-    """Merge the parts, check that planned = scored + rejected, and say that it is done."""
-    record = folder.read()
-    planned, before = len(plans.current), record.counts
-    summary = Summary(
-        job.task,
-        job.spec.output,
-        folder.path,
-        planned,
-        before.ignored,
-        before.ignored_formats,
-        resumed=resumed,
-    )
-    rejections: list[Rejection] = []
-
-    def tallied(shards: Iterator[ShardAccount]) -> Iterator[ShardAccount]:
-        for shard in shards:
-            summary.scored += len(shard.rows)
-            summary.rejected += len(shard.rejections)
-            summary.reasons.update(rejection.reason for rejection in shard.rejections)
-            rejections.extend(shard.rejections)
-            yield shard
-
-    with _recorded(folder):
-        if record.state == "done":
-            _report_damage(job, folder, record, plans, done)
-        with whole(folder, plans, done, folder.path) as result:
-            if record.state == "done" and record.written == _stamps(job) and not job.spec.check:
-                for _ in tallied(result.shards):
-                    pass
-            else:
-                job.output.finish(result.folder, tallied(result.shards))
-        if record.state != "done":
-            job.output.drop(stale_rows(folder.path, plans, done), plans.scored(rejections))
-        write_bytes(folder.rejected_path, [rejected_csv(rejections)])
-        counts = msgspec.structs.replace(
-            before,
-            planned=planned,
-            scored=summary.scored,
-            rejected=summary.rejected,
-            reasons=dict(summary.reasons),
-        )
-        folder.update(state="done", error=None, counts=counts, written=_stamps(job))
-        if getattr(job.spec, "cascade", None) is not None:
-            rows = sum(entry.rows for entry in done.values())
-            summary.early = sum(entry.early for entry in done.values()) / max(1, rows)
-        text = f"done: {summary.scored} images scored, {summary.rejected} rejected"
-        report(logging.INFO, "done", text)
-    return summary
-
-
-def _stamps(job: Job) -> list[Stamp]:
-    """Size and time of the files, not folders, that the command names."""
-    return [stamp(path) for path in job.output.paths if path.is_file()]
-
-
-def _report_damage(
-    job: Job,
-    folder: JobFolder,
-    record: JobRecord,
-    plans: Plans,
-    done: Mapping[int, Committed],
-) -> None:
-    """Say where the result of a job that was done isn't as it was written."""
-    suspect = record.written != _stamps(job) or job.spec.check
-    if not suspect or not isinstance(job.output, Table):
-        return
-    with whole(folder, plans, done, folder.path) as result:
-        if any(job.output.faults(result.folder, result.shards, result.plan)):
-            report(logging.WARNING, "damage", f"{job.spec.output} was not as written: made again")

@@ -19,7 +19,7 @@ from ..core.records import Committed, Decoded, Float32, Predicted, Predictor, Sh
 from ..core.spec import ClassifySpec, Column
 from ..models.checkpoints import Checkpoint, keep_copies
 from ..models.ensemble import Ensemble
-from .decode import decode_crops, sample_of
+from .decode_pieces import decode_crops, sample_of
 from .parts import commit_part
 from .rows import format_row
 from .views import with_mirror

@@ -7,14 +7,11 @@ own.
 
 import io
 import logging
-import math
 import os
-import platform
 import re
 import threading
-import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,10 +32,8 @@ from PIL import (
 )
 
 from ..core.errors import EnvironmentFault, Hw1Error
-from ..core.preprocessing import Framing
-from ..core.records import Decoded, Planned, Rejection, Shard, UInt8
+from ..core.records import Planned, UInt8
 from ..core.spec import TiffReading
-from .crops import crop, longest_side
 from .formats import HEAD_BYTES, RAW_SUFFIXES, RAW_TIFF, format_of, suffix_of, unread_kind
 from .limits import Reject, check_size
 from .pixels import orientation_of, to_rgb
@@ -185,157 +180,6 @@ def decode_rgb(path: Path, planned: Planned | None = None, reading: TiffReading 
     return np.asarray(open_image(path, planned, reading).rgb())
 
 
-def decode_crops(
-    piece: Shard,
-    root: Path,
-    framings: Sequence[Framing],
-    *,
-    draft: bool = False,
-    reading: TiffReading = DEFAULT,
-) -> Decoded:
-    """Decode a piece's images for classifiers: an array (n, H, W, 3) for each framing, in order.
-
-    Each image is decoded once, and cropped in every framing at once. With ``draft`` JPEGs are
-    decoded at the smallest of their scales (1, 1/2, 1/4, 1/8) that leaves twice the largest side
-    that one is resized to: less work, and pixels that differ a little.
-    """
-    arrays = [np.empty((len(piece.images), *framing.size, 3), np.uint8) for framing in framings]
-    least = 2 * max(map(longest_side, framings))
-    positions: list[int] = []
-    rejections: list[Rejection] = []
-    notice = ""
-    for position, planned in enumerate(piece.images, piece.first):
-        try:
-            with _crashes():
-                picture = open_image(root / planned.image_id, planned, reading)
-                if draft:
-                    picture.draft(least)
-                image = picture.rgb()
-                notice = notice or _noticed(planned, picture, image)
-                for array, framing in zip(arrays, framings, strict=True):
-                    array[len(positions)] = crop(image, framing)
-        except Reject as fault:
-            rejections.append(_rejection(root, planned, fault))
-            continue
-        positions.append(position)
-    count = len(positions)
-    kept = tuple(array[:count].copy() if rejections else array for array in arrays)
-    return _decoded(piece, positions, kept, rejections, notice)
-
-
-def decode_photos(
-    piece: Shard,
-    root: Path,
-    max_bytes: int,
-    *,
-    together: int = 1,
-    reading: TiffReading = DEFAULT,
-) -> Decoded:
-    """Decode a piece's images for segmenters: an array (H, W, 3) for each.
-
-    Ends before the image whose pixels would make more than ``max_bytes``, as its header says, and
-    where it can at a multiple of ``together`` in the plan: so that which of these images are in one
-    piece doesn't depend on where a shard begins. The first image that can be decoded is, however
-    large.
-    """
-    photos: list[UInt8] = []
-    positions: list[int] = []
-    rejections: list[Rejection] = []
-    notice = ""
-    held = 0
-    for position, planned in enumerate(piece.images, piece.first):
-        try:
-            with _crashes():
-                picture = open_image(root / planned.image_id, planned, reading)
-                width, height = picture.size
-                # Those that are decided together are most likely of one size: where they won't
-                # all fit, none of them is decoded twice.
-                coming = together if position % together == 0 else 1
-                if photos and held + coming * width * height * 3 > max_bytes:
-                    cut = position // together * together
-                    piece = piece.piece(piece.first, cut if cut > piece.first else position)
-                    break
-                image = picture.rgb()
-                notice = notice or _noticed(planned, picture, image)
-                photos.append(np.asarray(image))
-            held += photos[-1].nbytes
-            positions.append(position)
-        except Reject as fault:
-            rejections.append(_rejection(root, planned, fault))
-    kept = sum(position < piece.stop for position in positions)
-    left = {planned.image_id for planned in piece.images}
-    rejections = [each for each in rejections if each.image_id in left]
-    return _decoded(piece, positions[:kept], tuple(photos[:kept]), rejections, notice)
-
-
-def _noticed(planned: Planned, picture: Picture, image: Image.Image) -> str:
-    said = picture.notice(image)
-    return f"{planned.image_id}: {said}" if said else ""
-
-
-def sample_of(*shapes: tuple[int, ...]) -> Decoded:
-    """One made-up image as these arrays, patterns that never change, as if it had been decoded."""
-    piece = Shard(0, 0, (Planned("sample", 0, 0),))
-    arrays = tuple(
-        (np.arange(math.prod(shape)) * 7919 % 251).astype(np.uint8).reshape(shape)
-        for shape in shapes
-    )
-    return Decoded(piece, (0,), ("sample",), arrays, ())
-
-
-@contextmanager
-def _crashes() -> Iterator[None]:
-    """Make a Reject of whatever else one image makes its decoding raise.
-
-    But for an end that was asked for: Ray ends its workers by SystemExit.
-    """
-    try:
-        yield
-    except (Reject, Hw1Error, KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if isinstance(error, SystemExit) and frames and "ray" in Path(frames[-1].filename).parts:
-            raise
-        if isinstance(error, MemoryError) and _memory_is_short(0):
-            raise EnvironmentFault("not enough memory to shrink an image") from error
-        raise Reject("crashed", f"{type(error).__name__}: {_said(error)}") from error
-
-
-def _rejection(root: Path, planned: Planned, fault: Reject) -> Rejection:
-    """What becomes of an image; EnvironmentFault where all of IN went, not the image alone.
-
-    A machine of a cluster may not see the folder; unmounted storage leaves an empty one.
-    """
-    if fault.reason == "gone" and planned.size != -1 and not _holds_something(root):
-        raise EnvironmentFault(
-            f"{root} is not there, or empty, on {platform.node()}: mount it on every machine that "
-            "scores, and give the same command again"
-        )
-    return Rejection(planned.image_id, fault.reason, fault.detail)
-
-
-def _holds_something(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            return next(entries, None) is not None
-    except FileNotFoundError:
-        return False
-    except OSError:  # one may read files in there whose names one may not list
-        return True
-
-
-def _decoded(
-    piece: Shard,
-    positions: Sequence[int],
-    arrays: tuple[UInt8, ...],
-    rejections: Sequence[Rejection],
-    notice: str,
-) -> Decoded:
-    names = tuple(piece.images[position - piece.first].image_id for position in positions)
-    return Decoded(piece, tuple(positions), names, arrays, tuple(rejections), notice)
-
-
 @contextmanager
 def _image_faults(kind: str | None, size: tuple[int, int] | None = None) -> Iterator[None]:
     """Make a Reject of all that a decoder may raise for bad content, whatever its type.
@@ -350,13 +194,13 @@ def _image_faults(kind: str | None, size: tuple[int, int] | None = None) -> Iter
     except (Reject, Hw1Error):
         raise
     except Image.DecompressionBombError as error:
-        raise Reject("too_large", _said(error)) from error
+        raise Reject("too_large", reason_of(error)) from error
     except Exception as error:
         pixels = size[0] * size[1] if size is not None else 0
-        if "memory" in f"{error!r}".lower() and _memory_is_short(pixels):
+        if "memory" in f"{error!r}".lower() and memory_is_short(pixels):
             raise EnvironmentFault(f"not enough memory to decode {pixels:,} pixels") from error
         if isinstance(error, RuntimeError) and kind not in _RAISE_RUNTIME_ERRORS:
-            raise Reject("crashed", f"{type(error).__name__}: {_said(error)}") from error
+            raise Reject("crashed", f"{type(error).__name__}: {reason_of(error)}") from error
         raise _damage(kind, error, header=size is None) from error
 
 
@@ -364,13 +208,13 @@ def _damage(kind: str | None, error: Exception, *, header: bool) -> Reject:
     if kind is None:
         return Reject("not_image", "its content is none of " + ", ".join(map(str, FORMATS)))
     if _UNSUPPORTED.search(str(error)):
-        return Reject("unsupported", f"{kind}: {_said(error)}")
+        return Reject("unsupported", f"{kind}: {reason_of(error)}")
     if header:
         return Reject("truncated", f"it begins as {kind}, but its header is damaged or not known")
-    return Reject("truncated", f"{kind}: {_said(error)}")
+    return Reject("truncated", f"{kind}: {reason_of(error)}")
 
 
-def _memory_is_short(pixels: int) -> bool:
+def memory_is_short(pixels: int) -> bool:
     """Whether an image of this size cannot be held.
 
     Decoders say "out of memory" too where damaged content asks for absurd buffers. That must not
@@ -383,7 +227,7 @@ def _memory_is_short(pixels: int) -> bool:
     return False
 
 
-def _said(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The error's text in one line, the same whenever it happens: without objects' addresses."""
     text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(error).split()))
     return text[:200] or type(error).__name__

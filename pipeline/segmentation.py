@@ -19,7 +19,7 @@ from ..core.spec import MaskFormat, SegmentSpec
 from ..models.checkpoints import Checkpoint, keep_copies
 from ..models.members import SEGMENTERS
 from .classification import require_finite_outputs
-from .decode import decode_photos, sample_of
+from .decode_pieces import decode_photos, sample_of
 from .masks import colours_of, palette_of
 from .names import output_name
 from .parts import FileStamps, commit_part, stamp

@@ -16,7 +16,8 @@ from ..evaluation.truth import find_masks, labels_in_names, mask_key, read_class
 from ..jobs.plan import shards
 from ..models.checkpoints import Checkpoint, agreed_classes, load, read_checkpoint
 from ..models.store import Store
-from ..pipeline.decode import decode_crops, decode_rgb
+from ..pipeline.decode import decode_rgb
+from ..pipeline.decode_pieces import decode_crops
 from ..pipeline.find import Found, find
 from ..pipeline.limits import Reject
 from ..pipeline.mask_files import MaskReader

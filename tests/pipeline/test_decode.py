@@ -20,14 +20,10 @@ from hw1.core.preprocessing import Framing
 from hw1.core.records import Planned, Shard, UInt8
 from hw1.core.spec import TiffReading
 from hw1.models import _torchvision
-from hw1.pipeline import decode, strip
+from hw1.pipeline import decode, decode_pieces, strip
 from hw1.pipeline.crops import crop
-from hw1.pipeline.decode import (
-    decode_crops,
-    decode_photos,
-    decode_rgb,
-    open_image,
-)
+from hw1.pipeline.decode import decode_rgb, open_image
+from hw1.pipeline.decode_pieces import decode_crops, decode_photos
 from hw1.pipeline.limits import MAX_BYTES, MAX_PIXELS, Reject, check_size
 
 SQUARES = [Framing((40, 40)), Framing((16, 16))]
@@ -362,18 +358,18 @@ def test_lack_of_memory_is_the_machines_fault_unless_it_is_not_lacking(
 
     monkeypatch.setattr(decode, "to_rgb", fail)
     assert rejection(path).reason == "truncated"
-    monkeypatch.setattr(decode, "_memory_is_short", lambda _: True)
+    monkeypatch.setattr(decode, "memory_is_short", lambda _: True)
     with pytest.raises(EnvironmentFault, match="memory"):
         decode_rgb(path)
 
 
 def test_memory_is_short_where_an_image_does_not_fit() -> None:
-    assert not decode._memory_is_short(1000)
+    assert not decode.memory_is_short(1000)
     limits = resource.getrlimit(resource.RLIMIT_AS)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + 2**28, limits[1]))
     try:
-        assert decode._memory_is_short(MAX_PIXELS)
+        assert decode.memory_is_short(MAX_PIXELS)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
@@ -470,7 +466,7 @@ def test_crops_of_a_shard_leave_out_what_is_rejected(
         opened.append(path)
         return original(path, plan, reading)
 
-    monkeypatch.setattr(decode, "open_image", note)
+    monkeypatch.setattr(decode_pieces, "open_image", note)
     result = decode_crops(shard, tmp_path, SQUARES)
     assert result.piece == shard
     assert result.positions == (100, 102, 104)
@@ -637,12 +633,16 @@ def test_a_bmp_of_an_unknown_kind_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("odd"), SystemExit("odd"), RecursionError("odd")])
-@pytest.mark.parametrize("place", ["to_rgb", "crop"])
+@pytest.mark.parametrize(("module", "place"), [(decode, "to_rgb"), (decode_pieces, "crop")])
 def test_whatever_one_image_raises_costs_the_others_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, place: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    module: Any,
+    place: str,
 ) -> None:
     shard = folder_of(tmp_path, [encoded(RGB, "PNG")] * 3)
-    original: Callable[..., Any] = getattr(decode, place)
+    original: Callable[..., Any] = getattr(module, place)
     calls: list[None] = []
 
     def fail(*arguments: Any) -> Any:
@@ -651,7 +651,7 @@ def test_whatever_one_image_raises_costs_the_others_nothing(
             raise error
         return original(*arguments)
 
-    monkeypatch.setattr(decode, place, fail)
+    monkeypatch.setattr(module, place, fail)
     result = decode_crops(shard, tmp_path, [Framing((16, 16))])
     assert result.positions == (100, 102)
     (lost,) = result.rejections

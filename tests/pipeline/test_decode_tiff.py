@@ -18,7 +18,8 @@ from hw1.core.preprocessing import Preprocessing
 from hw1.core.records import Planned, Shard, UInt8
 from hw1.core.spec import TiffReading
 from hw1.pipeline import tiff_layout
-from hw1.pipeline.decode import decode_crops, decode_photos, decode_rgb
+from hw1.pipeline.decode import decode_rgb
+from hw1.pipeline.decode_pieces import decode_crops, decode_photos
 from hw1.pipeline.limits import MAX_PIXELS, Reject
 
 HEIGHT, WIDTH = 48, 80

@@ -14,7 +14,8 @@ from hw1.core.numerics import detect
 from hw1.core.preprocessing import Preprocessing
 from hw1.core.records import Decoded, Planned, Shard, UInt8
 from hw1.core.spec import SegmentSpec
-from hw1.pipeline.decode import Picture, decode_photos
+from hw1.pipeline.decode import Picture
+from hw1.pipeline.decode_pieces import decode_photos
 from hw1.pipeline.segmentation import MaskPredictor, SegmentWork
 
 BATCH = 4

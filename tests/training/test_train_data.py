@@ -14,7 +14,7 @@ from PIL import Image
 
 from hw1.core.errors import InputError
 from hw1.core.preprocessing import Preprocessing
-from hw1.pipeline.decode import crop
+from hw1.pipeline.crops import crop
 from hw1.pipeline.masks import COLOURS
 from hw1.training.history import History
 from hw1.training.photos import load_photos
