@@ -30,14 +30,25 @@ def claimed_pixels(data: bytes) -> int | None:
         return None
 
 
+def lerc_values(data: bytes) -> int:
+    """How many values of each pixel stand together in a LERC picture; 1 where it doesn't say."""
+    header = _lerc_header(data)
+    return header[2] if header else 1
+
+
 def _lerc(data: bytes) -> int | None:
+    header = _lerc_header(data)
+    return header and header[0] * header[1] * header[2]
+
+
+def _lerc_header(data: bytes) -> tuple[int, int, int] | None:
     """Lerc2: "Lerc2 ", version, a checksum from 3 on, rows, columns, from 4 on values a pixel."""
     try:
         (version,) = struct.unpack_from("<i", data, 6)
         rows, columns, values = struct.unpack_from("<iii", data, 14 if version >= 3 else 10)
     except struct.error:
         return None
-    return int(rows * columns * (values if version >= 4 else 1))
+    return rows, columns, values if version >= 4 else 1
 
 
 def _jpeg_xl(data: bytes) -> int | None:

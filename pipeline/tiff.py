@@ -21,20 +21,19 @@ from PIL import Image
 
 from ..core.records import UInt8
 from ..core.spec import TiffReading
-from .codestreams import claimed_pixels
 from .limits import MAX_BYTES, Reject, check_size
 from .pixels import floats_to_8_bits, integers_to_8_bits, scaled_to_8_bits, turned
 from .tiff_layout import (
     CMYK,
     DEFAULT,
     PALETTE,
-    UNCOMPRESSED,
     YCBCR,
     full_page,
     is_image_codec,
     pillow_reads,
     unsupported,
 )
+from .tiff_segments import decode_segment
 
 if TYPE_CHECKING:
     import tifffile
@@ -46,8 +45,7 @@ _DARK: Final = 64
 """An image whose highest level of 255 is below this fills less than a quarter of its range."""
 
 _NO_LEVELS: Final = (PALETTE, CMYK, YCBCR)
-_LERC: Final = 34887
-_ORIENTATION, _LERC_PARAMETERS, _GDAL_NODATA = 274, 50674, 42113
+_ORIENTATION, _GDAL_NODATA = 274, 42113
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it reports to stderr
 logging.getLogger("tifffile").propagate = False
@@ -204,7 +202,8 @@ def _samples(tiff: Tiff) -> NDArray[Any]:
     for place, plane in enumerate(planes):
         for number in range(across * down):
             y, x = number // across * height, number % across * width
-            piece = _segment(tiff, plane * across * down + number, width, height)
+            index = plane * across * down + number
+            piece = decode_segment(page, tiff.data, index, width, height)
             target = samples[y : y + height, x : x + width]
             if piece is None:
                 target[...] = page.nodata
@@ -231,41 +230,3 @@ def _grid(page: "tifffile.TiffPage") -> tuple[int, int, int, int]:
     if size > MAX_BYTES:
         raise Reject("too_large", f"a strip or tile of {size:,} bytes, at most {MAX_BYTES:,}")
     return math.ceil(page.imagewidth / width), math.ceil(page.imagelength / height), width, height
-
-
-def _segment(tiff: Tiff, index: int, width: int, height: int) -> NDArray[Any] | None:
-    """A strip or tile, decoded: (rows, columns, samples); None where the file leaves it out."""
-    page = tiff.page
-    if index >= len(page.dataoffsets) or index >= len(page.databytecounts):
-        raise Reject("truncated", "TIFF: its header names fewer strips or tiles than it has")
-    offset, count = page.dataoffsets[index], page.databytecounts[index]
-    if not offset or not count:
-        return None
-    encoded = tiff.data[offset : offset + count]
-    if page.compression != UNCOMPRESSED:
-        if len(encoded) < count:
-            raise Reject("truncated", "TIFF: it ends before its last strip or tile")
-        encoded = _unwrapped(page, encoded, width * height)
-    decoded, _, _ = page.decode(
-        encoded, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
-    )
-    assert decoded is not None, "only of what is left out"
-    return decoded.reshape(decoded.shape[-3:])
-
-
-def _unwrapped(page: "tifffile.TiffPage", encoded: bytes, pixels: int) -> bytes:
-    """What the codec gets, once it's known that it claims no more than the strip or tile has."""
-    if not is_image_codec(page) and page.compression != _LERC:
-        return encoded
-    samples = page.samplesperpixel
-    parameters = page.tags.valueof(_LERC_PARAMETERS)
-    if page.compression == _LERC and parameters is not None and parameters[1]:
-        import imagecodecs
-
-        unpack = imagecodecs.zlib_decode if parameters[1] == 1 else imagecodecs.zstd_decode
-        most = pixels * samples * _dtype(page).itemsize * 2 + 2**16
-        encoded = bytes(unpack(encoded, out=most))
-    claimed = claimed_pixels(encoded)
-    if claimed is not None and claimed > 2 * pixels * samples + 2**16:
-        raise Reject("truncated", f"TIFF: a strip or tile claims {claimed:,} pixels")
-    return encoded

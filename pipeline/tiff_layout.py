@@ -20,8 +20,12 @@ _RAW: Final = (32803, 34892)
 """Photometric interpretations of a camera's sensor: a mosaic of colours, and linear raw."""
 
 _MOST_PAGES: Final = 64
-_JPEG: Final = (6, 7, 33007, 34892)
+JPEG: Final = (6, 7, 33007, 34892)
 _CCITT: Final = (2, 3, 4)
+_WEBP: Final = 50001
+_WITHOUT_IMAGECODECS: Final = (1, 8, 16, 32, 64)
+"""Bits of a sample that tifffile alone can unpack."""
+
 _PILLOW_COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000})
 _PILLOW_SAMPLES: Final = {
     0: (1,),
@@ -101,14 +105,18 @@ def pillow_reads(page: "tifffile.TiffPage", reading: TiffReading) -> bool:
 def _pillow_reads_samples(page: "tifffile.TiffPage", colours: int, compression: int) -> bool:
     bits, samples = page.bitspersample, page.samplesperpixel
     apart = page.planarconfig == 2 and samples > 1
+    # Of raw planes, one alone too, it takes the first letter of their layout for all of it: "L;I",
+    # where 0 is white, is read as "L".
+    raw_plane = page.planarconfig == 2 and compression == UNCOMPRESSED
+    if raw_plane and (bits != 8 or colours == 0):
+        return False
     if page.sampleformat == 1 and bits == 8:
-        rgba_jpeg = compression in _JPEG and samples == 4 and colours != CMYK
+        rgba_jpeg = compression in JPEG and samples == 4 and colours != CMYK
         return not rgba_jpeg and (not apart or colours == RGB)
     if page.sampleformat == 1 and bits in (1, 2, 4):
         return samples == 1
     if page.sampleformat == 1 and bits == 16:
-        wrong_apart = apart and compression == UNCOMPRESSED
-        return not wrong_apart and (colours == RGB or (colours == 1 and samples == 1))
+        return colours == RGB or (colours == 1 and samples == 1)
     # Compressed floats of the other byte order come with their bytes swapped.
     swapped = page.parent.byteorder == ">" and compression != UNCOMPRESSED
     is_float = page.sampleformat == 3 and bits == 32
@@ -133,17 +141,21 @@ def unsupported(page: "tifffile.TiffPage", reading: TiffReading) -> str | None:
         fault = f"bands of {', '.join(map(str, page.bitspersample))} bits: not supported"
     elif page.dtype is None or page.dtype.kind not in "iufb":
         fault = f"{layout}, sample format {_name(page.sampleformat)}: not supported"
-    elif colours in (CMYK, YCBCR) and not is_image_codec(page) and not _plain_colours(page):
+    elif colours in (CMYK, YCBCR) and not _plain_colours(page):
         fault = f"{layout}, {_name(page.photometric)}: not supported"
+    elif page.compression == _WEBP and page.planarconfig == 2 and page.samplesperpixel > 1:
+        fault = f"{layout}, WEBP with bands apart: not supported"
     return fault or _no_codec(page, layout) or _no_such_band(page, reading)
 
 
 def _plain_colours(page: "tifffile.TiffPage") -> bool:
+    if page.sampleformat != 1:
+        return False
+    if is_image_codec(page):
+        return True
     samples = 4 if page.photometric == CMYK else 3
     return (
-        page.bitspersample in (8, 16)
-        and page.samplesperpixel >= samples
-        and not (page.is_subsampled or page.sampleformat != 1)
+        page.bitspersample in (8, 16) and page.samplesperpixel >= samples and not page.is_subsampled
     )
 
 
@@ -157,7 +169,7 @@ def is_image_codec(page: "tifffile.TiffPage") -> bool:
 def _no_codec(page: "tifffile.TiffPage", layout: str) -> str | None:
     import tifffile
 
-    if page.compression == UNCOMPRESSED:
+    if page.compression == UNCOMPRESSED and page.bitspersample in _WITHOUT_IMAGECODECS:
         return None
     if importlib.util.find_spec("imagecodecs") is None:
         return f"{layout}, compression {_name(page.compression)}: needs {HOW_TO_INSTALL}"

@@ -252,6 +252,14 @@ def test_without_imagecodecs_the_way_to_it_is_named(
     fault = rejection(tiff(ramp(5), compression="lzw"), tmp_path)
     assert fault.reason == "unsupported"
     assert fault.detail.endswith("needs pip install 'hw1[tiff]'")
+    twelve = rejection(tiff_of_12_bits(), tmp_path)
+    assert twelve.reason == "unsupported"
+    assert twelve.detail.endswith("needs pip install 'hw1[tiff]'")
+
+
+def tiff_of_12_bits() -> bytes:
+    """Uncompressed samples that are packed: three bytes for two."""
+    return header(4, 1, 2, 12, t273=8 + 2 + 14 * 12, t279=12, t339=1) + bytes(12)
 
 
 def header(width: int, height: int, bands: int, bits: int, **more: int) -> bytes:
