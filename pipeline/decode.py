@@ -38,7 +38,7 @@ from .formats import HEAD_BYTES, RAW_SUFFIXES, RAW_TIFF, format_of, suffix_of, u
 from .limits import Reject, check_size
 from .pixels import orientation_of, to_rgb
 from .source import read
-from .strip import check_png, check_ppm, picture_of_jpeg, picture_of_png
+from .strip import check_png, check_ppm, is_animated_png, picture_of_jpeg, picture_of_png
 from .tiff import Tiff, open_tiff, too_dark
 from .tiff_layout import DEFAULT
 
@@ -145,6 +145,8 @@ def _opened(
     if known != _PNG:
         return _pillow(data)
     check_png(data)
+    if is_animated_png(data):  # a damaged one says that its first frame is smaller
+        return _pillow(picture_of_png(data))
     try:
         return _pillow(data)
     except (OSError, SyntaxError, ValueError):

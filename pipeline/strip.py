@@ -6,7 +6,7 @@ from typing import Final
 
 from .limits import MAX_PIXELS, Reject
 
-_PICTURE_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
+_PICTURE_CHUNKS: Final = (b"IHDR", b"PLTE", b"IDAT", b"eXIf", b"IEND")
 _SIGNATURE: Final = 8
 
 MAX_SCANS: Final = 500
@@ -34,7 +34,10 @@ _KEPT: Final = (_EXIF, _ADOBE, _JFIF)
 
 
 def picture_of_png(data: bytes) -> bytes:
-    """A PNG's picture alone: no profile, text or animation, however large or out of order."""
+    """A PNG's picture alone: no profile, text or animation, however large or out of order.
+
+    Nor transparency, which to_rgb drops: that may be damaged too.
+    """
     kept = [data[:_SIGNATURE]]
     position = _SIGNATURE
     while position + 8 <= len(data):
@@ -43,6 +46,11 @@ def picture_of_png(data: bytes) -> bytes:
             kept.append(data[position:stop])
         position = stop
     return b"".join(kept)
+
+
+def is_animated_png(data: bytes) -> bool:
+    """Whether a PNG says that it's an animation; its first frame is the picture without that."""
+    return data.find(b"acTL", _SIGNATURE, data.find(b"IDAT")) >= 0
 
 
 def check_png(data: bytes) -> None:

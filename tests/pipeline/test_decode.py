@@ -525,15 +525,14 @@ def test_a_damaged_photo_takes_no_memory_from_the_others(tmp_path: Path) -> None
     assert [r.reason for r in result.rejections] == ["truncated"]
 
 
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
 def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG of RGB, with chunks behind its header."""
-    parts = b"".join(
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    )
+    parts = b"".join(png_chunk(kind, content) for kind, content in chunks)
     data = encoded(RGB, "PNG")
     return data[:33] + parts + data[33:]
 
@@ -547,6 +546,23 @@ def test_large_metadata_of_a_png_costs_no_picture(tmp_path: Path, kind: bytes) -
     assert np.array_equal(decoded(data, tmp_path), photo())
     animation = (b"acTL", struct.pack(">II", 2, 0)), (b"fdAT", bytes(8))
     assert np.array_equal(decoded(png_with(*animation), tmp_path), photo())
+
+
+def test_the_first_frame_of_an_animated_png_is_the_picture(tmp_path: Path) -> None:
+    """Pillow believes a frame that is said to be smaller, and reads the rows as others."""
+    y, x = np.mgrid[0:48, 0:64]
+    smooth = np.stack([3 * x, 5 * y, x + y], 2).astype(np.uint8)
+    data = encoded(Image.fromarray(smooth), "PNG")
+    for width in (10, 64):
+        frame = struct.pack(">IIIIIHHBB", 0, width, 48, 0, 0, 1, 1, 0, 0)
+        chunks = png_chunk(b"acTL", struct.pack(">II", 2, 0)) + png_chunk(b"fcTL", frame)
+        assert np.array_equal(decoded(data[:33] + chunks + data[33:], tmp_path), smooth)
+
+
+@pytest.mark.parametrize("length", [0, 1, 3, 7])
+def test_a_png_whose_transparency_is_damaged_has_its_colours(tmp_path: Path, length: int) -> None:
+    data = png_with((b"tRNS", bytes(length)))
+    assert np.array_equal(decoded(data, tmp_path), photo())
 
 
 def test_a_png_of_endless_chunks_is_rejected_before_it_is_decoded(tmp_path: Path) -> None:
