@@ -157,12 +157,18 @@ def _say(message: str) -> None:
 
 
 def _open_streams() -> None:
-    """Send nowhere what was started closed: else the next file that is opened takes its number."""
-    for number in range(3):
+    """Send nowhere what was started closed: else the next file that is opened takes its number.
+
+    Ray needs all three, and so do the processes that it starts.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _require_folder() -> None:
