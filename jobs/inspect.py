@@ -119,7 +119,8 @@ def verify(path: Path) -> list[str]:
 
     Each planned image has a row or a rejection, each part is as the ledger says, OUT.csv is the
     parts and nothing else, each mask's SHA-256 is the one that was written, rejected.csv is the
-    parts' rejections, and scores and overlays are there (unless the result lies elsewhere by now).
+    parts' rejections, the scores are the parts', and overlays are there (unless the result lies
+    elsewhere by now).
     """
     folder = JobFolder(path)
     record = folder.read()

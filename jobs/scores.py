@@ -1,7 +1,7 @@
 """The scores file: every image's class probabilities, as Parquet or CSV."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def write_scores(path: Path, job: Path, shards: Iterable[Committed], classes: Cl
     Raises EnvironmentFault where a shard's scores do not fit its rows.
     """
     if path.suffix.lower() == ".csv":
-        write_bytes(path, _csv(job, shards, classes), scratch=job / "parts")
+        write_bytes(path, _csv(job, shards, len(classes)), scratch=job / "parts")
         return
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -69,11 +69,53 @@ def write_scores(path: Path, job: Path, shards: Iterable[Committed], classes: Cl
     sync_folders([path.parent])
 
 
-def _csv(job: Path, shards: Iterable[Committed], classes: Classes) -> Iterator[bytes]:
+def scores_fault(path: Path, job: Path, shards: Sequence[Committed]) -> str:
+    """What is wrong with a scores file that was written from these shards; "" for nothing."""
+    if not path.is_file():
+        return f"{path}: expected the classes' probabilities, found nothing"
+    rows = next((entry for entry in shards if entry.rows), None)
+    if rows is None:
+        return ""
+    count = read_scores(job, rows.shard, 1).size // rows.rows
+    try:
+        if path.suffix.lower() == ".csv":
+            same = _is_csv(path, _csv(job, shards, count))
+        else:
+            same = _is_parquet(path, _columns(job, shards, count))
+    except (OSError, ValueError):  # pyarrow's errors are of these kinds
+        same = False
+    return "" if same else f"{path}: the probabilities are not what was scored"
+
+
+def _is_csv(path: Path, blocks: Iterable[bytes]) -> bool:
+    with path.open("rb") as file:
+        same = all(file.read(len(block)) == block for block in blocks)
+        return same and not file.read(1)
+
+
+def _is_parquet(path: Path, groups: Iterable[list[Any]]) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        number = 0
+        for group in groups:
+            if number == file.num_row_groups:
+                return False
+            found = file.read_row_group(number)
+            if len(group) != found.num_columns:
+                return False
+            if not pa.table(group, names=found.column_names).equals(found):
+                return False
+            number += 1
+        return bool(number == file.num_row_groups)
+
+
+def _csv(job: Path, shards: Iterable[Committed], classes: int) -> Iterator[bytes]:
     """The file's bytes: ``image_id,p0,p1,…``, nine digits, which a float32 needs."""
-    yield join_rows([format_row(["image_id", *(f"p{index}" for index in range(len(classes)))])])
+    yield join_rows([format_row(["image_id", *(f"p{index}" for index in range(classes))])])
     for entry in shards:
-        scores = _scores_of(job, entry, len(classes))
+        scores = _scores_of(job, entry, classes)
         names = (row[0] for row in read_rows(part_path(job, entry.shard)))
         yield join_rows(
             format_row([name, *(f"{score:.9g}" for score in row)])

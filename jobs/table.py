@@ -17,7 +17,7 @@ from ..pipeline.parts import part_path
 from .account import ShardAccount
 from .folder import JobFolder, job_path
 from .results import check_suffix, opened, write_result
-from .scores import write_scores
+from .scores import scores_fault, write_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Table:
     def faults(
         self, folder: JobFolder, shards: Iterator[ShardAccount], plan: Sequence[Planned]
     ) -> Iterator[str]:
-        """Where OUT isn't the header and the parts, or the scores are gone."""
+        """Where OUT isn't the header and the parts, or the scores are others than theirs."""
         if not self.path.is_file() or self.path.is_symlink():
             found = "a link" if self.path.is_symlink() else "nothing"
             yield f"{self.path}: expected the job's result, found {found}"
@@ -120,15 +120,17 @@ class Table:
         with opened(self.path, self.columns, safe=self.safe_csv) as result:
             if result.title_fault:
                 yield f"{self.path}: {result.title_fault}"
+            entries: list[Committed] = []
             for shard in shards:
+                entries.append(shard.entry)
                 if not result.continues(part_path(folder.path, shard.entry.shard)):
                     images = _images(shard.entry, plan)
                     yield f"{self.path}: the rows of {images} are not what was scored"
                     return
             if not result.ends():
                 yield f"{self.path}: there are rows after the last image's"
-        if self.scores is not None and not self.scores.is_file():
-            yield f"{self.scores}: expected the classes' probabilities, found nothing"
+        if self.scores is not None and (fault := scores_fault(self.scores, folder.path, entries)):
+            yield fault
 
     def files(self, folder: JobFolder) -> Iterator[Path]:
         """OUT and the scores."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hw1.jobs.inspect import verify
 from tiny_jobs import COUNT, rows_of, run, spec_of
 
 
@@ -36,6 +37,28 @@ def test_shard_size_changes_no_byte_of_the_scores(
     assert parquet.ParquetFile(files[0]).num_row_groups == 3
     assert parquet.read_table(files[0]).num_rows == COUNT
     assert len({file.read_bytes() for file in files}) == 1
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize("size", [2, 100])
+def test_damaged_scores_are_found_and_made_again(
+    images: Path, suffix: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("hw1.jobs.scores.ROWS", 9)
+    (images / "05.png").write_bytes(b"")  # rejected: it has no scores
+    scores, job = images.parent / f"scores.{suffix}", images.parent / "out.csv.job"
+    spec = spec_of(images, scores=scores, shard_size=size)
+    run(spec)
+    data = scores.read_bytes()
+    assert verify(job) == []
+    other = images.parent / f"other.{suffix}"
+    run(spec_of(images, output=images.parent / "2.csv", include=("0*",), scores=other))
+    for damaged in (data[:-40], data[::-1], b"", data + data[-20:], other.read_bytes()):
+        scores.write_bytes(damaged)
+        assert "scores" in "".join(verify(job))
+        run(spec)
+        assert scores.read_bytes() == data
 
 
 def test_overwrite_in_a_copied_job_leaves_the_originals_scores(images: Path) -> None:
