@@ -160,8 +160,7 @@ def _freeze(
     """Write the plan, then the record that makes the job resumable."""
     _at(f"writing the plan of {len(found.images)} images")
     plan = write_plan(found.images, folder.path / PLAN)
-    table = (job.classes.coloured() if job.task == "segment" else job.classes).to_csv()
-    write_bytes(folder.path / CLASSES, [table.encode()])
+    write_bytes(folder.path / CLASSES, [_classes_table(job)])
     int8 = make_int8(job, folder.path, profile, found.root, found.images)
     identity = {**identity_of(job), "plan": plan, "profile": numerics.identity(profile)}
     record = JobRecord(
@@ -185,6 +184,18 @@ def _freeze(
     return folder.write(record)
 
 
+def _classes_table(job: Job) -> bytes:
+    return (job.classes.coloured() if job.task == "segment" else job.classes).to_csv().encode()
+
+
+def _repair_classes(job: Job, folder: JobFolder) -> None:
+    """Write classes.csv again where it's damaged: `hw1 evaluate` reads labels by it."""
+    path, table = folder.path / CLASSES, _classes_table(job)
+    if path.is_file() and path.read_bytes() != table:
+        write_bytes(path, [table])
+        report(logging.WARNING, "damage", f"{path} was not as written: made again")
+
+
 def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
     """A job that was begun: the same, or refused; then what its ledger lacks."""
     with folder.lock(), logged(folder.path):
@@ -194,6 +205,7 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
         record = rebatched(job, begun, committed=bool(folder.committed()))
         recorded = recorded_profile(record.identity)
         refuse_other(job, record.identity)
+        _repair_classes(job, folder)
         if record is not begun:
             folder.keep(record)
             folder.write(record)

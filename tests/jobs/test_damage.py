@@ -198,3 +198,15 @@ def test_overwrite_works_over_any_damage_to_the_jobs_own_files(
     summary = task(replace(spec, overwrite=True))
     assert summary.scored == COUNT
     assert verify(summary.job) == []
+
+
+def test_damaged_names_of_classes_are_made_again(images: Path) -> None:
+    """By them `hw1 evaluate` reads the labels."""
+    spec = spec_of(images)
+    run(spec)
+    classes = images.parent / "out.csv.job" / "classes.csv"
+    names = classes.read_bytes()
+    for damaged in (names[:40], b"", names.replace(b"1,", b"2,", 1)):
+        classes.write_bytes(damaged)
+        run(spec)
+        assert classes.read_bytes() == names
