@@ -210,7 +210,7 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
             folder.keep(record)
             folder.write(record)
         plans = read_plans(folder.path, record)
-        report_repair(folder, plans, description=repaired)
+        report_repair(folder, plans, begun, description=repaired)
         found = _found_again(job, folder)
         changes = compare(plans, found.images) if found else Changes()
         report_changes(job, changes)

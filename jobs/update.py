@@ -42,13 +42,15 @@ def intact(job: Job, folder: JobFolder, plans: Plans) -> dict[int, Committed]:
     return done
 
 
-def report_repair(folder: JobFolder, plans: Plans, *, description: bool) -> None:
+def report_repair(folder: JobFolder, plans: Plans, record: JobRecord, *, description: bool) -> None:
     """Take damaged lines out of the ledger, and say what was damaged."""
     if description:
         _say("job.json was damaged: made again")
     if taken := repair_ledger(folder.ledger_path, plans.holds):
         lines = f"{taken} lines of the ledger were" if taken > 1 else "a line of the ledger was"
         _say(f"{lines} damaged: taken out, and what has no entry then is done again")
+    elif record.state == "done" and (lost := plans.left(folder.committed())):
+        _say(f"the ledger lost the entries of {lost} images: these are done again")
 
 
 def _say(text: str) -> None:

@@ -64,6 +64,12 @@ def preprocessing_from_json(text: str, task: TaskKind, least: int = MIN_SIZE) ->
         raise InputError(
             f"preprocessing {text[:_SHOWN]!r}: expected JSON with size, scale, mean and std"
         ) from error
+    if unknown := fields.keys() - asdict(preprocessing).keys():
+        names = ", ".join(sorted(map(repr, unknown)))[:_SHOWN]
+        raise InputError(
+            f"preprocessing {text[:_SHOWN]!r}: {names}: not known, so the pixels may not be what "
+            "the network was trained on. Import the checkpoint without it, or use a later hw1"
+        )
     if fault := preprocessing_fault(preprocessing, task, least):
         raise InputError(f"preprocessing {text[:_SHOWN]!r}: {fault}")
     return preprocessing

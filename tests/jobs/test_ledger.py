@@ -58,3 +58,14 @@ def test_a_damaged_line_is_taken_out_and_its_shard_done_again(
     assert verify(summary.job) == []
     assert "a line of the ledger was damaged: taken out" in caplog.text
     assert all(json.loads(line) for line in ledger.read_text().splitlines())
+
+
+def test_a_ledger_that_lost_entries_is_said(images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    summary = run(spec_of(images))
+    ledger = summary.job / "ledger.jsonl"
+    result, whole = summary.output.read_bytes(), ledger.read_bytes()
+    for left in (whole[: whole.index(b"\n") + 1], b""):
+        ledger.write_bytes(left)
+        lost = summary.planned - run(spec_of(images)).resumed
+        assert f"the ledger lost the entries of {lost} images: these are done again" in caplog.text
+        assert summary.output.read_bytes() == result

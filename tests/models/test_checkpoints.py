@@ -147,6 +147,10 @@ class TestPreprocessing:
             ('{"size": null, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}', "at least 32"),
             ('{"size": 4096, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}', "at most 1024"),
             (f'{{"size": {2**70}, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}}', "1024"),
+            (
+                '{"size": 48, "scale": 1, "mean": [0, 0, 0], "std": [1, 1, 1], "crop_pct": 1}',
+                "'crop_pct': not known",
+            ),
         ],
         ids=lambda text: text[:40],
     )
