@@ -157,6 +157,13 @@ def import_(
         f"SHA-256 {found.digest[:12]}, input {describe(found.preprocessing)}",
         err=True,
     )
+    if made.sigmoid:
+        no, yes = found.classes.names
+        click.echo(
+            f"its one output is read as a sigmoid's: {no} below 0.5, {yes} above (--classes names "
+            "both, in this order)",
+            err=True,
+        )
     if made.left_out:
         more = f" and {len(made.left_out) - _SHOWN} more" if len(made.left_out) > _SHOWN else ""
         click.echo(f"left out: {', '.join(made.left_out[:_SHOWN])}{more}", err=True)

@@ -41,10 +41,14 @@ class Given:
 
 @dataclass(frozen=True)
 class Imported:
-    """The new checkpoint, and the names of tensors in the file that scoring has no use for."""
+    """The new checkpoint, and the names of tensors in the file that scoring has no use for.
+
+    ``sigmoid``: the network has one output, which was made into two (see `binary`).
+    """
 
     checkpoint: Checkpoint
     left_out: tuple[str, ...]
+    sigmoid: bool = False
 
 
 def import_checkpoint(source: Path, output: Path | None, given: Given) -> Imported:
@@ -53,8 +57,6 @@ def import_checkpoint(source: Path, output: Path | None, given: Given) -> Import
     ``output`` is a file, or a folder; without it the new file lies beside the old one. Raises
     InputError for a file that can't be read, doesn't fit, or would be overwritten.
     """
-    from .fit import count_classes
-
     if given.architecture is not None:
         find_architecture(given.architecture)
     if source.is_dir():
@@ -70,8 +72,9 @@ def import_checkpoint(source: Path, output: Path | None, given: Given) -> Import
     word = _word(state, metadata, source, given)
     state, left_out = _useful(state, word)
     preprocessing = _preprocessing(word, metadata, given)
-    count = count_classes(state, word, source, preprocessing.sides)
-    classes = _classes(count, word, metadata, source, given)
+    state, outputs = _at_least_two(state, word, source, preprocessing.sides)
+    count = max(outputs, 2)
+    classes = _classes(outputs, word, metadata, source, given)
     about = {**metadata, "source": f"{source.name} sha256:{files.file_digest(source)}"}
     _try(state, word, source, count, preprocessing.sides)
     try:
@@ -79,7 +82,7 @@ def import_checkpoint(source: Path, output: Path | None, given: Given) -> Import
     except InputError as error:  # it fits: only the dtype is too small
         raise InputError(f"{error}: give --dtype keep") from error
     more = [f"{name} (another state dict)" for name in others(loaded)]
-    return Imported(read_checkpoint(path, word), (*more, *left_out))
+    return Imported(read_checkpoint(path, word), (*more, *left_out), outputs == 1)
 
 
 def beside(path: Path, checkpoint: Checkpoint) -> tuple[Checkpoint, "nn.Module | None"]:
@@ -88,7 +91,7 @@ def beside(path: Path, checkpoint: Checkpoint) -> tuple[Checkpoint, "nn.Module |
     Where it has no metadata, it is taken for the same architecture, classes and preprocessing.
     Raises InputError where it can't be read, or doesn't fit.
     """
-    from .fit import count_classes, fit
+    from .fit import fit
 
     if path.suffix.lower() == onnx_file.SUFFIX:
         return read_checkpoint(path), None
@@ -99,7 +102,8 @@ def beside(path: Path, checkpoint: Checkpoint) -> tuple[Checkpoint, "nn.Module |
     found = read_checkpoint(path) if said else replace(checkpoint, path=path)
     state, _ = _useful(state, found.architecture)
     sides = found.preprocessing.sides
-    count = count_classes(state, found.architecture, path, sides)
+    state, outputs = _at_least_two(state, found.architecture, path, sides)
+    count = max(outputs, 2)
     if count != len(found.classes):
         raise InputError(f"{path} has {count} classes, expected {len(found.classes)}")
     return found, fit(state, found.architecture, path, count, sides)
@@ -192,6 +196,17 @@ def _try(
         require_finite(state, source)
 
 
+def _at_least_two(
+    state: dict[str, "Tensor"], word: str, source: Path, sides: Sides | None
+) -> tuple[dict[str, "Tensor"], int]:
+    """The state dict with one output made into two, and how many the file's last layer has."""
+    from .binary import two_outputs
+    from .fit import count_classes
+
+    outputs = count_classes(state, word, source, sides)
+    return (two_outputs(state, word, sides) if outputs == 1 else state), outputs
+
+
 def _useful(state: Mapping[str, "Tensor"], word: str) -> tuple[dict[str, "Tensor"], list[str]]:
     """The tensors of the architecture's own names, and the names of those left out."""
     from . import libraries
@@ -231,17 +246,17 @@ def _changed(
 
 
 def _classes(
-    count: int, word: str, metadata: Mapping[str, str], source: Path, given: Given
+    outputs: int, word: str, metadata: Mapping[str, str], source: Path, given: Given
 ) -> Classes:
     """The classes that the user names, or the metadata; else the reference's, or numbers."""
     task = find_architecture(word).task
+    count = max(outputs, 2)
     said = metadata.get("classes")
     classes = given.classes or (classes_from_json(said, task) if said else numbered(count, task))
     if len(classes) != count:
         where = "--classes" if given.classes else "the metadata"
-        raise InputError(
-            f"{source}: its last layer has {count} outputs, and {where} {len(classes)} names"
-        )
+        found = f"{count} outputs" if outputs > 1 else "one output, so two classes"
+        raise InputError(f"{source}: its last layer has {found}, and {where} {len(classes)} names")
     return classes
 
 

@@ -130,6 +130,12 @@ def with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
 def _classes(found: OnnxFile) -> Classes:
     count = found.logits.shape[1]
     text = found.metadata.get("classes")
+    if count == 1:
+        raise InputError(
+            "it has one output, as for a sigmoid, expected one a class: import its state dict "
+            "(hw1 models import FILE.pth), which is read as two classes; or export it again with "
+            "torch.cat([torch.zeros_like(x), x], 1) as output, x being what the sigmoid gets"
+        )
     if text is None and count is None:
         raise InputError(
             "it doesn't say how many classes it has: give their names (hw1 models import "
