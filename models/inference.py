@@ -197,6 +197,7 @@ def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile
     """
     import torch
 
+    from .blocked import block, can_block
     from .fold import has_known_structure, optimise
     from .pack import pack
 
@@ -209,10 +210,11 @@ def prepare(network: "nn.Module", preprocessing: Preprocessing, profile: Profile
     ]
     sides = preprocessing.sides
     plain = sides is None and profile.precision == "fp32" and device.type == "cpu"
-    if plain and not has_known_structure(network):
+    if plain and (can_block(network) or not has_known_structure(network)):
         # Folded and packed these are no faster, and a few pixels in a million, whose classes are
         # nearly equal, would get another than plain torch gives them.
         network = network.eval().to(device=device, dtype=dtype)
+        network = block(network) if can_block(network) else network
         return Ready(network, device, dtype, torch.contiguous_format, preprocessing)
     layout = torch.channels_last
     square = sides[0] if sides and sides[0] == sides[1] else None

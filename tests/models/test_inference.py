@@ -67,6 +67,18 @@ def test_a_machine_that_differs_from_the_profile_is_refused() -> None:
         require(replace(PROFILE, torch="0.1"))
 
 
+@pytest.mark.parametrize("word", ["fcn8s", "fcn32s"])
+def test_a_segmenter_of_the_presets_gives_plain_torchs_logits(word: str) -> None:
+    """Bit for bit, whatever the size, in the layout that the tiles come in."""
+    network = random_network(word, 7)
+    ready = prepare(copy.deepcopy(network), Preprocessing(None), PROFILE)
+    for shape in ((1, 3, 64, 96), (1, 3, 256, 160), (2, 3, 32, 32)):
+        inputs = torch.rand(shape).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            expected = network(inputs.contiguous())
+            assert torch.equal(ready.logits(inputs), expected)
+
+
 def test_a_segmenter_of_a_library_runs_as_in_plain_torch() -> None:
     """Bit for bit: a mask has many pixels, and some of them are nearly ties."""
     network = random_network("torchvision:lraspp_mobilenet_v3_large", 5)
