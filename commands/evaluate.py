@@ -28,10 +28,10 @@ _CLASSES = click.option(
     "the job beside the result lists, else the reference's]",
 )
 _PER_IMAGE = click.option(
-    "--per-image", type=FileType(), metavar="FILE", help="Write a row an image as CSV."
+    "--per-image", type=FileType(".csv"), metavar="FILE.csv", help="Write a row an image."
 )
 _PER_CLASS = click.option(
-    "--per-class", type=FileType(), metavar="FILE", help="Write a row a class as CSV."
+    "--per-class", type=FileType(".csv"), metavar="FILE.csv", help="Write a row a class."
 )
 
 

@@ -83,15 +83,21 @@ class FiniteRange(click.FloatRange):
 
 
 class FileType(click.Path):
-    """The path of a file to write, as a Path: which forgets a slash at its end."""
+    """The path of a file to write, as a Path: which forgets a slash at its end.
 
-    def __init__(self) -> None:
+    ``suffix``: what its name has to end in.
+    """
+
+    def __init__(self, suffix: str = "") -> None:
         super().__init__(path_type=Path)
+        self.suffix = suffix
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path; fails for a folder's name."""
         if str(value).endswith("/"):
             self.fail(f"expected a file's name, found a folder's: {value}", param, ctx)
+        if not str(value).lower().endswith(self.suffix):
+            self.fail(f"{value}: expected a name that ends in {self.suffix}", param, ctx)
         return super().convert(value, param, ctx)
 
 

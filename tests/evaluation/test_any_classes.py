@@ -173,3 +173,13 @@ def test_rows_of_images_and_classes_as_csv(tmp_path, out):
     classes = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
     assert [row["name"] for row in classes] == ["cat", "dog", "fish"]
     assert 0 < float(classes[0]["recall_low"]) < 1
+
+
+@pytest.mark.parametrize("option", ["--per-image", "--per-class"])
+def test_rows_that_are_no_csv_are_refused(option, tmp_path, out):
+    (tmp_path / "t.csv").write_text("a.png,cat\nb.png,dog\n")
+    words = ["classify", out, tmp_path / "t.csv", option, tmp_path / "rows.parquet"]
+    result = CliRunner().invoke(evaluate, list(map(str, words)))
+    assert result.exit_code == 2
+    assert "rows.parquet: expected a name that ends in .csv" in result.output
+    assert not (tmp_path / "rows.parquet").exists()
