@@ -20,6 +20,8 @@ from ..core.preprocessing import Framing, Preprocessing, normalise
 from ..core.records import Float32, UInt8
 from ..core.spec import Device
 from ..core.text import some
+from ..models import onnx_file
+from ..models.architectures import ONNX
 from ..models.catalogue import describe
 from ..models.checkpoints import Checkpoint, verify
 from ..pipeline.classification import framing_of, require_finite_outputs
@@ -157,7 +159,8 @@ def check(
     true = None if truth is None else _truth(truth, names, checkpoint.classes)
     kind = _Labels if checkpoint.task == "classify" else _Masks
     scores: _Scores = kind(checkpoint, _ready(checkpoint, device), photos)
-    variants = variants_of(checkpoint, any(turn for _, turn in photos))
+    one_size = checkpoint.architecture == ONNX and onnx_file.read(checkpoint.path).sides is not None
+    variants = variants_of(checkpoint, any(turn for _, turn in photos), one_size)
     said = scores(Variant(AS_SAID, checkpoint.preprocessing))
     tried = []
     for variant in variants:

@@ -30,10 +30,11 @@ class Variant:
     why_not: str = ""
 
 
-def variants_of(checkpoint: Checkpoint, turned: bool) -> list[Variant]:
+def variants_of(checkpoint: Checkpoint, turned: bool, one_size: bool = False) -> list[Variant]:
     """The mistakes that can be made with a checkpoint, and those that can't, with the reason.
 
-    ``turned``: whether an image has an EXIF orientation to be forgotten.
+    ``turned``: whether an image has an EXIF orientation to be forgotten. ``one_size``: whether the
+    network takes inputs of one size alone.
     """
     said = checkpoint.preprocessing
     order: Literal["rgb", "bgr"] = "bgr" if said.order == "rgb" else "rgb"
@@ -43,7 +44,7 @@ def variants_of(checkpoint: Checkpoint, turned: bool) -> list[Variant]:
         _not_turned(checkpoint, turned),
         Variant(levels, replace(said, white=255.0 if said.white == 1 else 1.0)),
         *_norms(said),
-        *(_framings(said) if checkpoint.task == "classify" else _sizes(said)),
+        *(_framings(said) if checkpoint.task == "classify" else _sizes(said, one_size)),
     ]
 
 
@@ -84,14 +85,16 @@ def _framings(said: Preprocessing) -> Iterator[Variant]:
     yield from _interpolations(said)
 
 
-def _sizes(said: Preprocessing) -> Iterator[Variant]:
+def _sizes(said: Preprocessing, one_size: bool) -> Iterator[Variant]:
     """A segmenter's: its image as it is."""
     if said.resize is None and said.scale == 1:
         why_not = "the checkpoint resizes no image"
         yield Variant("the resize left out", said, why_not=why_not)
         yield Variant("another interpolation", said, why_not=why_not)
         return
-    yield Variant("the resize left out", replace(said, resize=None, scale=1.0))
+    why_not = "the file takes images of one size" if one_size else ""
+    left_out = replace(said, resize=None, scale=1.0)
+    yield Variant("the resize left out", left_out, why_not=why_not)
     yield from _interpolations(said)
 
 

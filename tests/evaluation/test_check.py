@@ -163,3 +163,12 @@ def test_what_is_refused(
     done = checked(file, "--images", images, *words)
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+def test_an_onnx_segmenter_of_one_size(images: Path, tmp_path: Path) -> None:
+    """A mistake that it can't be run with is listed with the reason."""
+    file = save_onnx(tmp_path / "s.onnx", shape=(1, 3, 32, 48), segments=True)
+    found = content(file, "--images", images, "--most", 2)
+    tried = {each["mistake"]: each for each in found["tried"]}
+    assert tried["the resize left out"]["why_not"] == "the file takes images of one size"
+    assert tried["BGR instead of RGB"]["share"] > 0
