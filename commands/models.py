@@ -45,7 +45,7 @@ class _Members(click.Group):
         """A member's command is made when asked for. Raises InputError with the nearest name."""
         if cmd_name in MEMBERS:
             return _member_command(cmd_name)
-        if is_file_name(cmd_name):
+        if is_file_name(cmd_name) or Path(cmd_name).is_file():
             return _file_command(Path(cmd_name))
         command = super().get_command(ctx, cmd_name)
         if command is not None or ctx.resilient_parsing:  # the latter: shell completion

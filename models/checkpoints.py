@@ -94,6 +94,10 @@ def read_checkpoint(path: Path, member: str | None = None) -> Checkpoint:
             f"{path.name} is an architecture, expected a checkpoint's file: train one (hw1 train "
             f"{{classify|segment}} DATA --arch {path.name}) or import one (hw1 models import)"
         )
+    if path.name in MEMBERS and not path.exists():
+        raise InputError(
+            f"{path.name} is a preset, expected a checkpoint's file: give --members {path.name}"
+        )
     digest = cache.digest_of(path)
     metadata = files.read_metadata(path)
     word = _architecture_of(path, metadata, member)

@@ -53,13 +53,16 @@ def file_digest(path: Path) -> str:
 def read_bytes(path: Path) -> bytes:
     """The whole file. Raises InputError where it can't be read, EnvironmentFault for a disk's."""
     with _readable(path):
-        return path.read_bytes()
+        content = path.read_bytes()
+    _require_no_pointer(content[:9], path)
+    return content
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """A safetensors file's metadata, without its tensors; a torch file has none: empty."""
     with _readable(path), path.open("rb") as file:
         start = file.read(9)
+        _require_no_pointer(start, path)
         if not _is_safetensors(start):
             if path.suffix == ".safetensors" and not _is_torch(start):
                 raise InputError(f"{path} is damaged (it has no header): copy it again")
@@ -185,6 +188,12 @@ def _readable(path: Path) -> Iterator[None]:
             said = f"{path}: {error.strerror}: expected a checkpoint's file"
             raise InputError(said) from error
         raise EnvironmentFault(f"{path}: {error.strerror}, while reading it") from error
+
+
+def _require_no_pointer(start: bytes, path: Path) -> None:
+    """Raise InputError for what Git leaves in place of a large file, by its first nine bytes."""
+    if start == b"version h":  # ttps://git-lfs.github.com/spec/v1
+        raise InputError(f"{path} is a pointer of Git LFS, not the file itself: git lfs pull")
 
 
 def _is_safetensors(start: bytes) -> bool:

@@ -230,7 +230,7 @@ def _found(model: PathLike | None, weights: Path | None) -> tuple[Ensemble, tupl
         if MEMBERS[word].task == "classify":
             return store.ensemble((word,)), (store.checkpoint(word),)
         checkpoint = store.checkpoint(word)
-    elif is_file_name(word) or Path(word).exists():
+    elif is_file_name(word) or ":" in word or Path(word).exists():
         if weights is not None:
             raise InputError(f"{word} is one file: give it without weights")
         checkpoint = read_checkpoint(Path(word).absolute())

@@ -384,3 +384,10 @@ assert not ray.is_initialized()
     found = subprocess.run([sys.executable, "-c", program, *given], check=True, stdout=-1)
     assert found.stdout == b""
     assert len(labels_of(tmp_path / "a.csv")) == 3
+
+
+def test_an_architecture_is_no_model() -> None:
+    with pytest.raises(
+        hw1.InputError, match=f"{SQUEEZENET} is an architecture, .*hw1 models import"
+    ):
+        hw1.load(SQUEEZENET)

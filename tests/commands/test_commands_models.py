@@ -175,6 +175,11 @@ class TestOne:
         with pytest.raises(InputError, match=f"no member '{typo}': did you mean {name}"):
             run(typo)
 
+    def test_a_file_of_another_suffix_is_looked_into(self, tmp_path: Path) -> None:
+        torch.save({"a": torch.ones(1)}, tmp_path / "best.pth")
+        with pytest.raises(InputError, match=r"best.pth doesn't say which network it is of"):
+            run(str(tmp_path / "best.pth"))
+
     def test_the_shell_completes_the_members(self) -> None:
         words = {"COMP_WORDS": "models vg", "COMP_CWORD": "1", "_MODELS_COMPLETE": "bash_complete"}
         done = CliRunner().invoke(models, prog_name="models", env=words)

@@ -414,6 +414,10 @@ class TestLoading:
             read_checkpoint(tmp_path / "epoch3.pth")
         with pytest.raises(InputError, match="timm:resnet18 is an architecture, expected a check"):
             read_checkpoint(tmp_path / "timm:resnet18")
+        with pytest.raises(
+            InputError, match=r"vgg19_bn_1 is a preset, .*: give --members vgg19_bn_1"
+        ):
+            read_checkpoint(tmp_path / "vgg19_bn_1")
         assert read_checkpoint(tmp_path / "epoch3.pth", "vgg16").member == "vgg16"
         assert read_checkpoint(tmp_path / "fcn8s-best.pth").member == "fcn8s"
         files.write({"a": torch.ones(1)}, tmp_path / "x", {"member": "vgg16"})

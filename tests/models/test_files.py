@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from hw1.core.errors import InputError
 from hw1.models import files
+from hw1.models.checkpoints import load, read_checkpoint
+from hw1.models.importing import Given, import_checkpoint
 
 FILE = Path("some.pth")
 STATE = {
@@ -139,6 +141,17 @@ def test_the_pickle_of_that_test_is_dangerous(tmp_path: Path) -> None:
 def test_a_whole_network_is_refused() -> None:
     with pytest.raises(InputError, match=r"torch\.nn\.modules\.linear\.Linear"):
         files.parse(saved(nn.Linear(2, 2), old=True), FILE)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".onnx"])
+def test_a_pointer_of_git_lfs_is_told_from_damage(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "in" / f"vgg16{suffix}"
+    path.parent.mkdir()
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(InputError, match="a pointer of Git LFS, not the file itself: git lfs pull"):
+        load(read_checkpoint(path))
+    with pytest.raises(InputError, match="a pointer of Git LFS, not the file itself: git lfs pull"):
+        import_checkpoint(path, tmp_path, Given())
 
 
 def test_torchscript_is_refused() -> None:
