@@ -322,3 +322,34 @@ def test_three_of_an_architecture_are_three_members(tmp_path: Path) -> None:
     other = dataclasses.replace(found[1], classes=REFERENCE_CLASSIFIER)
     with pytest.raises(InputError, match=r"can't vote together, .* 3 classes, and 50"):
         agreed_classes([found[0], other])
+
+
+@pytest.mark.filterwarnings("ignore")  # of TorchScript, that it's old
+@pytest.mark.parametrize("kind", ["a whole module", "TorchScript"])
+def test_the_two_lines_that_a_refusal_prints_save_what_is_read(
+    kind: str, network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if kind == "TorchScript":
+        torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, 32, 32)), "best.pt")
+    else:
+        torch.save(network, "best.pt")
+    with pytest.raises(InputError) as caught:
+        import_checkpoint(Path("best.pt"), None, Given(architecture=WORD))
+    lines = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    assert len(lines) == 2
+    exec("\n".join(["import torch", *lines]), {})
+    made = import_checkpoint(Path("best_state.pth"), None, Given(architecture=WORD, classes=PETS))
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(load(made.checkpoint)(images), network(images))
+
+
+def test_safetensors_without_metadata_are_read(network: nn.Module, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(prefixed(network.state_dict(), "module."), tmp_path / "a.safetensors")
+    made = import_checkpoint(
+        tmp_path / "a.safetensors", tmp_path / "b.safetensors", Given(architecture=WORD)
+    )
+    assert len(made.checkpoint.classes) == 3
