@@ -8,11 +8,10 @@ import click
 from ..models.members import CLASSIFIERS, SEGMENTERS
 from . import options, train_options
 from .options import FiniteRange, Names, PathType
+from .train_options import LARGEST_SCALE
 
 if TYPE_CHECKING:
     from ..training.recipe import Recipe
-
-_LARGEST_SCALE = 4
 
 
 @click.group()
@@ -94,18 +93,17 @@ def classify(data: Path, *, output: Path, overwrite: bool, as_json: bool, **word
 )
 @train_options.ARCH
 @train_options.CLASSES
-@train_options.size("256")
+@train_options.size("256, or less where --crop is")
 @click.option(
     "--crop",
     type=(int, int),
-    default=(320, 512),
-    show_default=True,
     metavar="LEAST MOST",
-    help="Sides, in pixels of a tile, of the crops that are shrunk to --size.",
+    help="Sides, in pixels of a tile, of the crops that are scaled to --size.  [default: 320 512, "
+    "or less where a tile is smaller]",
 )
 @click.option(
     "--score-scale",
-    type=FiniteRange(min=0, min_open=True, max=_LARGEST_SCALE),
+    type=FiniteRange(min=0, min_open=True, max=LARGEST_SCALE),
     help="What tiles are enlarged by to be scored, here and by batch segment.  [default: the "
     "middle of --crop to --size, rounded up to a sixteenth]",
 )
@@ -142,13 +140,14 @@ def segment(data: Path, *, output: Path, overwrite: bool, as_json: bool, **words
     model = words.pop("model")
     arch = words.pop("arch")
     model = _one_network(model, arch, "--member") if model or arch else "fcn8s"
-    words["size"] = words["size"] or 256
-    if words["score_scale"] is None:
-        words["score_scale"] = _score_scale(words["crop"], words["size"])
     if words["dropout"] is None:
         words["dropout"] = 0.5 if model == "fcn8s" else 0.0
     elif words["dropout"] and model != "fcn8s":
         raise click.UsageError(f"--dropout is for fcn8s; {model} has no such layers")
+    from ..training.crops import choose
+
+    given = words["crop"], words["size"], words["score_scale"]
+    words |= choose(data, words["validation"], *given, largest_scale=LARGEST_SCALE)
     _run(_recipe("segment", model, data, 12, words), output, overwrite, as_json)
 
 
@@ -171,20 +170,6 @@ def _usual_size(member: str) -> int:
     if sides is None:
         return 64  # a segmenter, which is refused with what else is wrong
     return min(sides)
-
-
-def _score_scale(crop: tuple[int, int], size: int) -> float:
-    """What crops are enlarged by, by and large, rounded up to a sixteenth."""
-    if sum(crop) <= 0:
-        return 1.0  # such crops are refused with what else is wrong
-    scale = -(-32 * size // sum(crop)) / 16
-    if scale > _LARGEST_SCALE:
-        raise click.UsageError(
-            f"--crop {crop[0]} {crop[1]} is enlarged {scale:g} times to --size {size}, and tiles "
-            f"are scored at {_LARGEST_SCALE} times at most: give larger crops, a smaller --size, "
-            "or --score-scale"
-        )
-    return scale
 
 
 def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, Any]) -> "Recipe":

@@ -5,6 +5,9 @@ import click
 from . import options
 from .options import Decorator, FiniteRange, Function, PathType, decorate
 
+LARGEST_SCALE = 4
+"""What tiles are enlarged by at most to be scored."""
+
 _YEAR = 366 * 24 * 60  # in minutes
 
 _OPTIONS: list[Decorator] = [

@@ -20,6 +20,7 @@ from . import initial
 from .budget import fit_schedule
 from .checkpoints import BEST, HELD_OUT, STAGES, Checkpoints
 from .classification import ClassificationTask
+from .crops import require_room
 from .loop import Loop, require_same_run
 from .optimise import plan
 from .photos import load_photos
@@ -29,7 +30,7 @@ from .source import Source, find_source
 from .state import hold, read_state, write_names
 from .task import TrainingTask
 from .teacher import open_teacher, read_opinions
-from .tiles import Tiles, load_tiles
+from .tiles import load_tiles
 
 Say = Callable[[str], None]
 
@@ -226,7 +227,9 @@ def _land_cover(recipe: Recipe, source: Source, say: Say) -> SegmentationTask:
     given = Path(recipe.classes) if recipe.classes else None
     tiles = load_tiles(source.train, warn=say, tick=tick, classes=given, say=say)
     train, held_out = tiles.split(recipe.holdout)
-    _check_crops(recipe, train)
+    require_room(recipe.crop, train)
+    least, most = recipe.crop
+    say(f"crops of {least} to {most} pixels, scaled to {recipe.size}")
     validation = None
     if source.validation:
         validation = load_tiles(
@@ -243,18 +246,6 @@ def _land_cover(recipe: Recipe, source: Source, say: Say) -> SegmentationTask:
         class_weights=balanced_weights(train.masks, tiles.classes).to(recipe.device),
         seamless=recipe.member in MEMBERS,
     )
-
-
-def _check_crops(recipe: Recipe, tiles: Tiles) -> None:
-    """Raise InputError for crops larger than a tile: they would be scaled otherwise than meant."""
-    sides = [min(mask.shape) for mask in tiles.masks]
-    least = min(range(len(sides)), key=lambda i: sides[i])
-    if recipe.crop[1] > sides[least]:
-        height, width = tiles.masks[least].shape
-        raise InputError(
-            f"--crop {recipe.crop[0]} {recipe.crop[1]}: {tiles.names[least]} has {width} × "
-            f"{height} pixels, and crops are cut from tiles: expected MOST up to {sides[least]}"
-        )
 
 
 def _objects(recipe: Recipe, source: Source, say: Say) -> ClassificationTask:
