@@ -94,8 +94,10 @@ def _report_damage(
     if not suspect or not isinstance(job.output, Table):
         return
     with whole(folder, plans, done, folder.path) as result:
-        if any(job.output.faults(result.folder, result.shards, result.plan)):
-            report(logging.WARNING, "damage", f"{job.spec.output} was not as written: made again")
+        fault = next(job.output.faults(result.folder, result.shards, result.plan), "")
+    for path in job.output.paths:
+        if fault.startswith(f"{path}:"):
+            report(logging.WARNING, "damage", f"{path} was not as written: made again")
 
 
 @contextmanager

@@ -42,7 +42,11 @@ def test_shard_size_changes_no_byte_of_the_scores(
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 @pytest.mark.parametrize("size", [2, 100])
 def test_damaged_scores_are_found_and_made_again(
-    images: Path, suffix: str, size: int, monkeypatch: pytest.MonkeyPatch
+    images: Path,
+    suffix: str,
+    size: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("hw1.jobs.scores.ROWS", 9)
@@ -57,7 +61,9 @@ def test_damaged_scores_are_found_and_made_again(
     for damaged in (data[:-40], data[::-1], b"", data + data[-20:], other.read_bytes()):
         scores.write_bytes(damaged)
         assert "scores" in "".join(verify(job))
+        caplog.clear()
         run(spec)
+        assert f"{scores} was not as written: made again" in caplog.text
         assert scores.read_bytes() == data
 
 
