@@ -377,7 +377,7 @@ def test_an_interrupt_says_how_it_goes_on_where_it_does(
     monkeypatch.setattr("hw1.training.train.train", interrupt)
     monkeypatch.setattr("hw1.jobs.inspect.find_jobs", interrupt)
     batch = ["batch", "classify", tmp_path, tmp_path / "o.csv", "--weights", weights, *INLINE]
-    train = ["train", "segment", tmp_path, "--output", tmp_path, "--init", "scratch"]
+    train = ["train", "classify", tmp_path, "--member", "vgg16", "--output", tmp_path]
     goes_on = "; the same command goes on from here"
     again = "; without --overwrite the same command goes on from what is there"
     for words, said in (

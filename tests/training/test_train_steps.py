@@ -187,6 +187,7 @@ class Given:
 
     main_score = "accuracy"
     classes = THREE
+    preprocessing = SEEN
     digests: dict[str, str] = {}  # noqa: RUF012
 
     def __len__(self) -> int:
