@@ -254,6 +254,8 @@ def _objects(recipe: Recipe, source: Source, say: Say) -> ClassificationTask:
     given = read_classes(Path(recipe.classes)) if recipe.classes else None
     photos = load_photos(source.train, kept, every_class=True, tick=tick, classes=given, say=say)
     train, held_out = photos.split(recipe.holdout)
+    # None is larger than its shrink; where their sizes differ they have been enlarged by now.
+    held_out = held_out.resized(scored)
     preprocessing = photos.prepared(recipe.preprocessing)
     if preprocessing.shrink and preprocessing.framing:
         scored = preprocessing.framing
@@ -271,7 +273,7 @@ def _objects(recipe: Recipe, source: Source, say: Say) -> ClassificationTask:
         ).resized(scored)
     return ClassificationTask(
         train=train,
-        held_out=held_out.resized(scored),
+        held_out=held_out,
         validation=validation,
         preprocessing=preprocessing,
         device=torch.device(recipe.device),

@@ -15,13 +15,16 @@ import tiny_training as tiny
 import torch
 from click.testing import CliRunner
 from networks import save_onnx
+from PIL import Image
 
 from hw1.cli import main
 from hw1.core.errors import EnvironmentFault, InputError, Refused
 from hw1.models import registry
 from hw1.models.checkpoints import load
 from hw1.models.store import Store
+from hw1.pipeline.crops import crop
 from hw1.training import loop
+from hw1.training.classification import ClassificationTask
 from hw1.training.recipe import Recipe
 from hw1.training.segmentation import SegmentationTask
 from hw1.training.state import hold, read_state
@@ -123,6 +126,32 @@ def test_training_learns_and_leaves_what_it_says(photos: Path, tmp_path: Path) -
     assert held_out[report.best_epoch - 1] == min(held_out)
     # Again: nothing is left to do.
     assert run(recipe, output).scores == report.scores
+
+
+def test_held_out_images_of_several_small_sizes_are_scored_as_jobs_see_them(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos, tmp_path / "data")
+    for path in (tmp_path / "data" / "train_50").glob("*_0.png"):
+        Image.effect_noise((20, 12), 200).convert("RGB").save(path)
+    seen: list[torch.Tensor] = []
+
+    def note(self: ClassificationTask, network: Any, part: str) -> dict[str, float]:
+        seen.append(self.held_out.images)
+        assert self.preprocessing.shrink == (16, 20)
+        return {"accuracy": 0.0, "log_loss": 0.0}
+
+    monkeypatch.setattr(ClassificationTask, "score", note)
+    recipe = tiny.recipe(tmp_path / "data", epochs=1, holdout=20)
+    run(recipe, tmp_path / "run")
+    names = (tmp_path / "run" / "held_out.txt").read_text().split()
+    framing = replace(recipe.preprocessing, shrink=(16, 20)).framing
+    assert framing is not None
+    for name, found in zip(names, seen[0], strict=True):
+        with Image.open(tmp_path / "data" / "train_50" / name) as image:
+            expected = torch.tensor(crop(image.convert("RGB"), framing)).permute(2, 0, 1)
+        difference = (found.int() - expected.int()).abs().float().mean()
+        assert difference < 15, name  # shrunk once more: 25
 
 
 def test_segmenters_learn_too(tiles: Path, tmp_path: Path) -> None:
