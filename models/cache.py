@@ -6,6 +6,7 @@ it.
 - ``digests/``: the SHA-256 of a file, kept by its path, size, times of change, inode and device.
   The times are the file system's to the ns, and ctime can't be set by hand: a file that was written
   since is hashed again. And that its tensors were found to be whole, until the machine restarts.
+  Machines that share the folder don't share these: a device's number, too, is a machine's own.
 - ``converted/1/DIGEST.safetensors``: the tensors of a file in one of torch's formats, which takes
   long to unpickle, under that file's digest. So a changed file has another copy. 1 is the version
   of the conversion. A copy's own digest is checked when it is read, and then kept as above: while
@@ -76,7 +77,7 @@ def digest_of(path: Path) -> str:
     place = folder()
     if place is None or before is None or before["size"] < LEAST_BYTES:
         return files.file_digest(path)
-    entry = _entry(place, path)
+    entry = _entry(place, path, before)
     if known := _known(entry, before):
         return known
     digest = files.file_digest(path)
@@ -89,19 +90,26 @@ def was_whole(path: Path, digest: str) -> bool:
     place, before, boot = folder(), identity(path), _boot()
     if place is None or before is None or not boot:
         return False
-    return _known(_entry(place, path, _WHOLE), {**before, "boot": boot}) == digest
+    seen = {**before, "boot": boot}
+    return _known(_entry(place, path, seen, _WHOLE), seen) == digest
 
 
 def note_whole(path: Path, before: "dict[str, int] | None", digest: str) -> None:
     """Keep that the bytes of a file, and its tensors, were checked, until the machine restarts."""
     place, boot = folder(), _boot()
     if place is not None and before is not None and boot and before["size"] >= LEAST_BYTES:
-        _note(_entry(place, path, _WHOLE), path, before, digest, boot=boot)
+        seen = {**before, "boot": boot}
+        _note(_entry(place, path, seen, _WHOLE), path, before, digest, boot=boot)
 
 
-def _entry(place: Path, path: Path, kind: str = "") -> Path:
-    name = hashlib.sha256(os.fsencode(path) + kind.encode()).hexdigest()[:32]
-    return place / "digests" / f"{name}.json"
+def _entry(place: Path, path: Path, seen: "Mapping[str, int | str]", kind: str = "") -> Path:
+    """Of a file as this machine sees it: another's boot and device number have an entry too."""
+    machine = hashlib.sha256(f"{seen['device']} {seen.get('boot')}".encode()).hexdigest()[:8]
+    return place / "digests" / f"{_stem(path, kind)}-{machine}.json"
+
+
+def _stem(path: Path, kind: str = "") -> str:
+    return hashlib.sha256(os.fsencode(path) + kind.encode()).hexdigest()[:32]
 
 
 def _known(entry: Path, as_it_is: "Mapping[str, int | str]") -> str:
@@ -168,10 +176,12 @@ def read_converted(digest: str) -> "dict[str, Tensor] | None":
     place, path = folder(), _copy(digest)
     if place is None or path is None or (before := identity(path)) is None:
         return None
-    entry, boot = _entry(place, path), _boot()
+    boot = _boot()
+    seen = {**before, "boot": boot}
+    entry = _entry(place, path, seen)
     try:
         # A power cut may take the bytes, which aren't fsynced, of a file that looks as before.
-        known = boot and _known(entry, {**before, "boot": boot})
+        known = boot and _known(entry, seen)
         if known and files.read_metadata(path) == {"digest": known, "source": digest}:
             with suppress(OSError):
                 os.utime(entry)  # used last
@@ -200,9 +210,10 @@ def keep_converted(digest: str, state: "Mapping[str, Tensor]") -> None:
             return
         about = {"source": digest, "digest": tensors_digest(state)}
         _write(path, files.content_of(state, about))
-        if boot := _boot():
-            known = {**(identity(path) or {}), "boot": boot, "sha256": about["digest"]}
-            _write(_entry(place, path), [json.dumps(known).encode()])
+        if (boot := _boot()) and (found := identity(path)) is not None:
+            seen = {**found, "boot": boot}
+            content = json.dumps({**seen, "sha256": about["digest"]}).encode()
+            _write(_entry(place, path, seen), [content])
         _make_room(path.parent)
     except (OSError, EnvironmentFault, ValueError, RuntimeError, TypeError, MemoryError):
         pass  # a full disk or memory, another's folder, a dtype that safetensors lacks
@@ -238,9 +249,8 @@ def _make_room(copies: Path) -> None:
 
     def used(copy: Path) -> int:
         """When a copy was read or made; its own times aren't touched, which its digest hangs on."""
-        with suppress(OSError):
-            return _entry(place, copy).stat().st_mtime_ns
-        return copy.stat().st_mtime_ns
+        read = [entry.stat().st_mtime_ns for entry in digests.glob(f"{_stem(copy)}-*.json")]
+        return max(read, default=copy.stat().st_mtime_ns)
 
     whole = copies.parent.rglob("*.safetensors")
     _keep_newest(whole, MOST_BYTES, lambda path: path.stat().st_size, used)

@@ -161,6 +161,30 @@ def test_a_copy_that_was_checked_is_mapped_until_it_changes_or_the_machine_was_o
     assert len(mapped) == 2
 
 
+def test_machines_that_share_the_folder_keep_what_each_has_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"one")
+    cache.keep_converted("d", state_of())
+    identity, hashed = cache.identity, counted(monkeypatch)
+
+    def on(machine: str, device: int) -> bool:
+        """What one of them does; whether it mapped the copy."""
+        mapped: list[Path] = []
+        whole = files.mapped
+        with monkeypatch.context() as patch:
+            patch.setattr(cache, "_boot", lambda: machine)
+            patch.setattr(cache, "identity", lambda path: {**identity(path), "device": device})
+            patch.setattr(files, "mapped", lambda path: (mapped.append(path), whole(path))[1])
+            cache.digest_of(path)
+            assert same(cache.read_converted("d"), state_of())
+        return bool(mapped)
+
+    assert [on("one", 1), on("two", 2), on("one", 1), on("two", 2)] == [False, False, True, True]
+    assert len(hashed) == 2
+
+
 def test_without_the_kernels_word_a_copy_is_checked_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
