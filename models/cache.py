@@ -90,7 +90,7 @@ def was_whole(path: Path, digest: str) -> bool:
     place, before, boot = folder(), identity(path), _boot()
     if place is None or before is None or not boot:
         return False
-    seen = {**before, "boot": boot}
+    seen: dict[str, int | str] = {**before, "boot": boot}
     return _known(_entry(place, path, seen, _WHOLE), seen) == digest
 
 
@@ -98,7 +98,7 @@ def note_whole(path: Path, before: "dict[str, int] | None", digest: str) -> None
     """Keep that the bytes of a file, and its tensors, were checked, until the machine restarts."""
     place, boot = folder(), _boot()
     if place is not None and before is not None and boot and before["size"] >= LEAST_BYTES:
-        seen = {**before, "boot": boot}
+        seen: dict[str, int | str] = {**before, "boot": boot}
         _note(_entry(place, path, seen, _WHOLE), path, before, digest, boot=boot)
 
 
@@ -177,7 +177,7 @@ def read_converted(digest: str) -> "dict[str, Tensor] | None":
     if place is None or path is None or (before := identity(path)) is None:
         return None
     boot = _boot()
-    seen = {**before, "boot": boot}
+    seen: dict[str, int | str] = {**before, "boot": boot}
     entry = _entry(place, path, seen)
     try:
         # A power cut may take the bytes, which aren't fsynced, of a file that looks as before.
@@ -211,7 +211,7 @@ def keep_converted(digest: str, state: "Mapping[str, Tensor]") -> None:
         about = {"source": digest, "digest": tensors_digest(state)}
         _write(path, files.content_of(state, about))
         if (boot := _boot()) and (found := identity(path)) is not None:
-            seen = {**found, "boot": boot}
+            seen: dict[str, int | str] = {**found, "boot": boot}
             content = json.dumps({**seen, "sha256": about["digest"]}).encode()
             _write(_entry(place, path, seen), [content])
         _make_room(path.parent)

@@ -1,5 +1,6 @@
 """Teachers: a trained classifier's probabilities, learnt beside the labels (Hinton et al. 2015)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.classes import Classes
 from ..core.errors import InputError
 from ..core.numerics import cores, detect
-from ..core.preprocessing import Preprocessing, normalise
+from ..core.preprocessing import Preprocessing, Sides, normalise
 from ..evaluation.predictions import read_scores
 from ..models.architectures import ONNX, require_library
 from ..models.arithmetic import libraries
@@ -31,12 +31,14 @@ _LEAST = 1e-30
 class Teacher:
     """A trained network made ready, whatever runs it, and the input that it wants.
 
-    ``digest`` is its checkpoint's.
+    ``digest`` is its checkpoint's, and what else decides its opinion. ``shrink``: what is larger
+    is first shrunk to that height and width, as where it scores images.
     """
 
     predict: Predict
     preprocessing: Preprocessing
     digest: str
+    shrink: Sides | None = None
 
     @torch.no_grad()
     def opinion(self, pixels: Tensor) -> Tensor:
@@ -47,6 +49,8 @@ class Teacher:
         sides = self.preprocessing.sides
         assert sides is not None, "a classifier has an input of one size"
         device = pixels.device
+        if self.shrink and _larger(pixels.shape[2:], self.shrink):
+            pixels = F.interpolate(pixels, self.shrink, mode="bilinear", antialias=True)
         if tuple(pixels.shape[2:]) != sides:
             pixels = F.interpolate(pixels, sides, mode="bilinear", antialias=True)
         inputs = normalise(pixels.to(self.predict.device), self.preprocessing)
@@ -61,9 +65,11 @@ class Opinions:
     digest: str
 
 
-def open_teacher(recipe: Recipe, classes: Classes) -> Teacher | None:
-    """The recipe's teacher; None without one.
+def open_teacher(recipe: Recipe, photos: Photos) -> Teacher | None:
+    """The recipe's teacher of these photos; None without one.
 
+    One that has learnt from small images alone has larger ones shrunk first. Crops of images that
+    are as small have no finer detail, however they're enlarged, and are left as they are.
     Raises InputError where it's no classifier, or one of other classes.
     """
     if recipe.teacher is None:
@@ -71,9 +77,18 @@ def open_teacher(recipe: Recipe, classes: Classes) -> Teacher | None:
     checkpoint = read_checkpoint(Path(recipe.teacher))
     if checkpoint.task != "classify":
         raise InputError(f"--teacher {recipe.teacher}: {checkpoint.member} is no classifier")
-    if difference := classes.difference(checkpoint.classes):
+    if difference := photos.classes.difference(checkpoint.classes):
         raise InputError(f"--teacher {recipe.teacher} knows other classes: {difference}")
-    return Teacher(_ready(checkpoint, recipe), checkpoint.preprocessing, checkpoint.digest)
+    own, digest = checkpoint.preprocessing, checkpoint.digest
+    shrink = (own.shrink, own.shrink) if isinstance(own.shrink, int) else own.shrink
+    if shrink and not any(_larger(sides, shrink) for sides in photos.sizes):
+        shrink = None
+    told = f"{digest} shrink {shrink}" if shrink else digest
+    return Teacher(_ready(checkpoint, recipe), own, told, shrink)
+
+
+def _larger(found: Sequence[int], sides: Sides) -> bool:
+    return found[0] > sides[0] or found[1] > sides[1]
 
 
 def read_opinions(recipe: Recipe, photos: Photos) -> Opinions | None:

@@ -279,7 +279,7 @@ def _objects(recipe: Recipe, source: Source, say: Say) -> ClassificationTask:
         device=torch.device(recipe.device),
         smoothing=recipe.smoothing,
         mix=recipe.mix,
-        teacher=open_teacher(recipe, photos.classes) or read_opinions(recipe, train),
+        teacher=open_teacher(recipe, photos) or read_opinions(recipe, train),
     )
 
 

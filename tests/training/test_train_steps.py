@@ -22,6 +22,7 @@ from hw1.training.classification import ClassificationTask
 from hw1.training.loop import Loop
 from hw1.training.optimise import Schedule
 from hw1.training.photos import Photos
+from hw1.training.recipe import Recipe
 from hw1.training.segmentation import SegmentationTask
 from hw1.training.state import read_state, write_state
 from hw1.training.teacher import TEMPERATURE, Opinions, Teacher, open_teacher
@@ -132,6 +133,30 @@ def test_a_teacher_sees_the_crop_in_its_own_size_and_normalisation() -> None:
     torch.testing.assert_close(found, (logits / 2).softmax(0).expand(2, 3))
 
 
+def test_a_teacher_of_small_images_sees_large_ones_shrunk(tmp_path: Path) -> None:
+    word = "timm:test_efficientnet"
+    path, network = tmp_path / "a.safetensors", random_network(word, 3)
+    own = Preprocessing(size=32, shrink=8)
+    save(network, path, word, own, {}, classes=THREE)
+    recipe = tiny.recipe(tmp_path, teacher=str(path))
+    small, large = (opened(recipe, sides) for sides in ((8, 8), (40, 30)))
+    fine = torch.rand(2, 3, 32, 32, generator=generator(0)) * 255
+    coarse = F.interpolate(fine, (8, 8), mode="bilinear", antialias=True)
+    torch.testing.assert_close(large.opinion(fine), large.opinion(coarse))
+    torch.testing.assert_close(small.opinion(coarse), large.opinion(coarse))
+    assert not small.opinion(fine).allclose(large.opinion(fine))
+    assert small.digest != large.digest
+
+
+def opened(recipe: Recipe, sides: tuple[int, int]) -> Teacher:
+    """The teacher of photos whose files have these sides."""
+    images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    labels = torch.zeros(1, dtype=torch.int64)
+    found = open_teacher(recipe, Photos(("a",), images, labels, "", THREE, frozenset([sides])))
+    assert found is not None
+    return found
+
+
 def test_opening_a_teacher_leaves_the_students_arithmetic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +167,7 @@ def test_opening_a_teacher_leaves_the_students_arithmetic(
     network = random_network(word, 3)
     path = tmp_path / "a.safetensors"
     save(network, path, word, Preprocessing(size=32), {}, classes=THREE)
-    assert open_teacher(tiny.recipe(tmp_path, teacher=str(path)), THREE) is not None
+    opened(tiny.recipe(tmp_path, teacher=str(path)), (32, 32))
     assert {name: getattr(torch.backends.cudnn, name) for name in before} == before
 
 
