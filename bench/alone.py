@@ -1,7 +1,7 @@
 """Measures a job's flow against its model alone and its decoding alone: real models, any device.
 
-python bench/alone.py classify|segment IMAGES OUT --weights DIR [--members A,B] [--shard-size N]
-    [--seconds S]    prints JSON
+python bench/alone.py classify|segment IMAGES OUT --weights DIR [--members A,B] [--batch-size N]
+    [--shard-size N] [--seconds S]    prints JSON
 
 - decode: images that all cores read and decode in a second, when that is all they do;
 - model: images that the models score in a second, from memory, again and again the first shard;
@@ -72,11 +72,13 @@ def measure(job: Job, seconds: float) -> dict[str, float]:
     found = find(job.spec.source)
     profile = choose_profile(job, Inline(), recorded=None)
     size = job.shard_size(profile.batch_size)
-    pieces = list(shards(found.images, size, profile.batch_size))
+    first = next(shards(found.images, size, profile.batch_size))
+    # Several for each core, where shards are few: all of them decode to the end.
+    part = max(1, min(size, len(found.images) // (8 * cores())))
     with tempfile.TemporaryDirectory() as nowhere:
         work = job.work(found.root, Path(nowhere), profile)
-        rates = {"decode": decode_alone(work, pieces)}
-        rates["model"] = model_alone(work, pieces[0], seconds)
+        rates = {"decode": decode_alone(work, list(shards(found.images, part, 1)))}
+        rates["model"] = model_alone(work, first, seconds)
     times = Times()
     began = time.monotonic()
     run_job(job, times)
@@ -90,6 +92,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--members", type=lambda text: tuple(text.split(",")))
+    parser.add_argument("--batch-size", type=int, help="of classify")
     parser.add_argument("--shard-size", type=int)
     parser.add_argument("--seconds", type=float, default=5.0)
     args = parser.parse_args()
@@ -101,7 +104,8 @@ def main() -> None:
     }
     job: Job
     if args.kind == "classify":
-        job = ClassifyJob.open(ClassifySpec(**given, members=args.members))
+        spec = ClassifySpec(**given, members=args.members, batch_size=args.batch_size)
+        job = ClassifyJob.open(spec)
     else:
         job = SegmentJob.open(SegmentSpec(**given))
     print(json.dumps(measure(job, args.seconds)))

@@ -11,6 +11,11 @@ from PIL import Image
 
 HW1 = str(Path(sys.executable).with_name("hw1"))
 EXAMPLES = Path(__file__).parent.parent / "examples"
+PHOTOS = EXAMPLES / "photos"
+TILES = EXAMPLES / "tiles"
+PHOTOGRAPHS = ((512, 384), (1600, 1200), (4000, 3000))
+"""Width and height in pixels: 0.2, 2 and 12 million of them."""
+
 SMALL_FILES_A_FOLDER = 1000
 
 
@@ -37,15 +42,17 @@ def crops(folder: Path, sources: Path, count: int, side: int, suffix: str) -> Pa
     return partial.rename(made)
 
 
-def enlarged(folder: Path, sources: Path, count: int, width: int, height: int) -> Path:
-    """A folder of ``count`` JPEGs of width × height pixels, those in ``sources`` enlarged."""
-    made = folder / f"{sources.name}-{width}x{height}-{count}"
+def enlarged(folder: Path, sources: Path, count: int, *sizes: tuple[int, int]) -> Path:
+    """A folder of ``count`` JPEGs, those in ``sources`` made (width, height) pixels, in turn."""
+    named = "-".join(f"{width}x{height}" for width, height in sizes)
+    made = folder / f"{sources.name}-{named}-{count}"
     if made.is_dir():
         return made
     partial = _empty(made.with_name(f".{made.name}"))
     photos = [Image.open(path).convert("RGB") for path in sorted(sources.iterdir())]
-    for index, photo in zip(range(count), itertools.cycle(photos), strict=False):
-        photo.resize((width, height)).save(partial / f"{index:06}.jpg", quality=90)
+    turns = zip(range(count), itertools.cycle(photos), itertools.cycle(sizes), strict=False)
+    for index, photo, size in turns:
+        photo.resize(size).save(partial / f"{index:06}.jpg", quality=90)
     return partial.rename(made)
 
 
@@ -98,12 +105,12 @@ def repeated(folder: Path, source: Path, count: int) -> Path:
 
 
 def weights(
-    folder: Path, members: tuple[str, ...], *, random: bool = False
+    folder: Path, members: tuple[str, ...], *, random: bool = False, size: int = 40
 ) -> tuple[Path, list[str]]:
     """A folder with a checkpoint of each member, and the members whose weights are random.
 
     The shipped checkpoints are linked; ``random`` ones (all, or those that aren't shipped) are made
-    once, with a fixed seed: classifiers for 40 × 40 pixels.
+    once, with a fixed seed: classifiers for size × size pixels, which a folder has one of.
     """
     import torch
 
@@ -126,8 +133,8 @@ def weights(
         if not path.is_file() or path.is_symlink():
             path.unlink(missing_ok=True)
             torch.manual_seed(0)
-            size = None if member.startswith("fcn") else 40
-            save(build(member), path, member, Preprocessing(size), {"recipe": "random"})
+            preprocessing = Preprocessing(None if member.startswith("fcn") else size)
+            save(build(member), path, member, preprocessing, {"recipe": "random"})
     return folder, made_up
 
 
@@ -138,11 +145,17 @@ def _empty(folder: Path) -> Path:
 
 
 def int8_weights(folder: Path, made_of: Path, members: tuple[str, ...], images: Path) -> Path:
-    """A folder with the int8 checkpoints of the members in another folder, made once."""
+    """A folder with the int8 checkpoints of the members in another one, and their vote weights.
+
+    Each is made once, and again where what it's made of is newer.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for member in members:
-        path = folder / f"{member}.safetensors"
-        if not path.is_file():
+        path, source = (each / f"{member}.safetensors" for each in (folder, made_of))
+        if not path.is_file() or path.stat().st_mtime < source.stat().st_mtime:
             command = ["models", "quantise", member, str(path), "--weights", str(made_of)]
-            subprocess.run([HW1, *command, "--images", str(images)], check=True)
+            subprocess.run([HW1, *command, "--images", str(images), "--overwrite"], check=True)
+    votes = made_of / "ensemble.toml"
+    if votes.is_file():
+        shutil.copy(votes, folder)
     return folder

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-BUILD = Path(__file__).parent.parent / "build" / "bench"
+BENCH = Path(__file__).parent
+BUILD = BENCH.parent / "build" / "bench"
 SAMPLE_SECONDS = 0.1
 console = Console(stderr=True)
 
@@ -28,6 +30,11 @@ class Figure:
     runs: tuple[float, ...] = ()
     asked: str = ""
     met: bool | None = None
+
+
+def script(name: str) -> list[str]:
+    """The command that runs one of the bench's scripts."""
+    return [sys.executable, str(BENCH / name)]
 
 
 def race(

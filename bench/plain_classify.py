@@ -1,9 +1,10 @@
 """The plain way to label a folder: torch eager, float32, a DataLoader, a model after the other.
 
-    python bench/plain_classify.py IMAGES OUT.csv --weights DIR --members vgg16,resnet152
+    python bench/plain_classify.py IMAGES OUT.csv [--weights DIR] [--members vgg16,resnet152]
 
 What `hw1 batch classify` is measured against: the same networks, weights, crops and vote, as a
-careful person writes it in an hour. It has no plan, no resume, no account of bad files.
+careful person writes it in an hour. Where hw1 has a default it's the same one: the weights that are
+shipped, and the ensemble of the folder. It has no plan, no resume, no account of bad files.
 """
 
 import argparse
@@ -34,19 +35,31 @@ class Photos(Dataset):
         return self.transform(Image.open(self.paths[index]).convert("RGB"))
 
 
+class Shrink:
+    """Makes an image that is larger than ``sides``, (height, width), as small as that."""
+
+    def __init__(self, sides):
+        self.sides = sides
+        self.resize = transforms.Resize(sides)
+
+    def __call__(self, image):
+        height, width = self.sides
+        return self.resize(image) if image.height > height or image.width > width else image
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("images", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--members", required=True)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--members", type=lambda text: text.split(","))
     parser.add_argument("--batch-size", type=int, default=64)
     args = parser.parse_args()
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     paths = sorted(args.images.iterdir(), key=os.fsencode)
-    store = Store(args.weights)
-    ensemble = store.ensemble(args.members.split(","))
+    store = Store.at(args.weights)
+    ensemble = store.ensemble(args.members)
 
     total = torch.zeros(len(paths), 50)
     for member, weight in zip(ensemble.members, ensemble.vote_weights, strict=True):
@@ -54,7 +67,8 @@ def main():
         preprocessing = checkpoint.preprocessing
         transform = transforms.Compose(
             [
-                transforms.Resize((preprocessing.size, preprocessing.size)),
+                *([Shrink(preprocessing.shrink)] if preprocessing.shrink else []),
+                transforms.Resize(preprocessing.sides),
                 transforms.ToTensor(),
                 transforms.Normalize(preprocessing.mean, preprocessing.std),
             ]

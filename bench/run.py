@@ -10,14 +10,34 @@ works; its figures mean nothing.
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+import costs
 import machine
-from benches import BENCHES, FULL, QUICK
+import races
+import rates
 from measure import BUILD, Figure, console
 from rich.console import Console
 from rich.table import Table
+from sizes import FULL, QUICK, Sizes
+
+BENCHES: dict[str, Callable[[Sizes], list[Figure]]] = {
+    "classify-40": races.classify_40,
+    "shipped": races.shipped,
+    "photos-224": races.photos_224,
+    "segment-512": races.segment_512,
+    "draft": races.draft,
+    "memory": costs.memory,
+    "large-image": costs.large_image,
+    "planning": costs.planning,
+    "help": costs.help_text,
+    "start": costs.start_of_job,
+    "flow": rates.flow,
+    "real-flow": rates.real_flow,
+}
+"""Each measures one of hw1's claims, and returns its figures."""
 
 
 def _show(figures: list[Figure], described: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What the bench works on is the same every time; random checkpoints give labels that differ."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,50 @@ def test_many_small_images(tmp_path: Path) -> None:
     assert len(files) == 1003
     with Image.open(files[-1]) as image:
         assert image.size == (1, 1)
+
+
+def test_photographs_have_each_size_in_turn(tmp_path: Path) -> None:
+    import inputs
+
+    made = inputs.enlarged(tmp_path, inputs.PHOTOS, 3, (40, 30), (80, 60))
+    sizes = []
+    for path in sorted(made.iterdir()):
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    assert sizes == [(40, 30), (80, 60), (40, 30)]
+
+
+def test_random_weights_are_for_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    import inputs
+
+    folder, made_up = inputs.weights(tmp_path, ("vgg16",), random=True, size=224)
+    assert made_up == ["vgg16"]
+    assert Store(folder).checkpoint("vgg16").preprocessing.size == 224
+
+
+def test_int8_weights_vote_as_what_they_are_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import inputs
+
+    made: list[str] = []
+
+    def quantise(command: list[str], check: bool) -> None:
+        made.append(command[3])
+        Path(command[4]).touch()
+
+    monkeypatch.setattr(inputs.subprocess, "run", quantise)
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("vgg16.safetensors", "ensemble.toml"):
+        (source / name).write_text("of the source")
+    for _ in range(2):
+        folder = inputs.int8_weights(tmp_path / "int8", source, ("vgg16",), tmp_path)
+    assert made == ["vgg16"]
+    assert (folder / "ensemble.toml").read_text() == "of the source"
+    os.utime(folder / "vgg16.safetensors", (0, 0))
+    inputs.int8_weights(folder, source, ("vgg16",), tmp_path)
+    assert made == ["vgg16", "vgg16"]
 
 
 def test_reference_checkpoints_are_read_and_label_images_differently(
