@@ -4,6 +4,7 @@ import errno
 import importlib
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -137,6 +138,9 @@ def _reported(ctx: click.Context) -> Iterator[None]:
         _say(str(error))
         ctx.exit(error.exit_code)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of it would fail at the end
+            ctx.exit(0)
         if error.errno in _FULL:  # of stdout it may be, which has no name
             where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
             _say(f"{where}{error.strerror}: {_MAKE_ROOM}")
@@ -146,9 +150,20 @@ def _reported(ctx: click.Context) -> Iterator[None]:
         path, hint = os.fsdecode(error.filename), _BAD_PATHS[error.errno]
         _say(f"{path}: {error.strerror}: {hint}")
         ctx.exit(InputError.exit_code)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # as rich ends where nobody reads
+            ctx.exit(0)
+        raise
     except KeyboardInterrupt:
         _say("interrupted")
         ctx.exit(INTERRUPTED)
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe that its reader has closed, as ``head`` does: it has its lines."""
+    watched = select.poll()
+    watched.register(1, 0)
+    return any(event & select.POLLERR for _, event in watched.poll(0))
 
 
 def _say(message: str) -> None:

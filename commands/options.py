@@ -163,9 +163,17 @@ def device(text: str) -> Decorator:
     )
 
 
+_FLOATS = ["auto", "fp32", "bf16", "fp16"]
+TRAIN_PRECISION = click.option(
+    "--precision",
+    type=click.Choice(_FLOATS),
+    default="auto",
+    show_default=True,
+    help="Of the arithmetic; auto: the fastest that the device has.",
+)
 PRECISION = click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+    type=click.Choice([*_FLOATS, "int8"]),
     default="auto",
     show_default=True,
     help="Of the models' arithmetic; auto: the fastest of floats that the device has; int8: on a "

@@ -79,7 +79,7 @@ _OPTIONS: list[Decorator] = [
     ),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
     options.device("Where to train; auto: on a GPU where there is one."),
-    options.PRECISION,
+    options.TRAIN_PRECISION,
     click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: all]"),
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
 ]

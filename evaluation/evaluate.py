@@ -203,7 +203,7 @@ def evaluate_segment(
     are listed, for sizes that differ, and names that don't pair.
     """
     known = classes_of_result(masks / ".job", "segment", classes)
-    predicted, true = find_masks(masks), find_masks(truth)
+    predicted, true = find_masks(masks, predicted=True), find_masks(truth)
     rejected = {mask_key(name): why for name, why in read_rejected(masks / ".job").items()}
     pairs = pair(predicted, true, rejected, allow_rejected=allow_rejected)
     totals = _Totals(known)

@@ -251,12 +251,13 @@ def _other_forms(predicted: Iterable[str], true: Iterable[str]) -> dict[str, str
     return pairs
 
 
-def find_masks(folder: Path) -> dict[str, Path]:
+def find_masks(folder: Path, *, predicted: bool = False) -> dict[str, Path]:
     """The PNG files below a folder by the name that pairs them, hidden ones left out.
 
     ``a/0010.png``, ``a/0010_mask.png`` and ``a/0010_sat.jpg.png`` are all ``a/0010``. Where a
-    folder has both, ``0010_mask.png`` is the mask and ``0010_sat.png`` the image. Raises
-    InputError where there is none, or two have one name.
+    folder of true masks has both, ``0010_mask.png`` is the mask and ``0010_sat.png`` the image; of
+    ``predicted`` ones the first is what a network made of a mask, and which is meant can't be
+    told. Raises InputError where there is none, or two have one name.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of PNG masks, found no such folder")
@@ -268,10 +269,12 @@ def find_masks(folder: Path) -> dict[str, Path]:
         other = found.setdefault(name, path)
         # Sorted, the mask comes first.
         beside = path.stem.endswith("_sat") and other.stem.endswith("_mask")
-        if other is path or beside:
+        if other is path or (beside and not predicted):
             continue
+        hint = "; score images alone: --include '*_sat.*'" if beside else ""
         raise InputError(
-            f"{folder}: {shown(other.name)} and {shown(path.name)} are both masks of {shown(name)}"
+            f"{folder}: {shown(other.name)} and {shown(path.name)} are both masks of "
+            f"{shown(name)}{hint}"
         )
     if not found:
         raise InputError(f"{folder}: no PNG masks in it")

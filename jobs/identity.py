@@ -137,5 +137,5 @@ def _on(value: Any) -> str:
 def _brief(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(value)
-    text = "none" if value in (None, [], "") else json.dumps(value).strip('"')
+    text = "none" if value in (None, [], "") else json.dumps(value, ensure_ascii=False).strip('"')
     return text if len(text) <= 60 else text[:57] + "…"

@@ -1,11 +1,13 @@
 """Models made int8 when a job begins: kept in its folder, used again when it's resumed."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import InputError, Refused
+from ..core.events import report
 from ..core.numerics import Profile
 from ..core.records import Planned
 from ..models.checkpoints import Checkpoint, read_checkpoint
@@ -30,6 +32,7 @@ def make_int8(
     for number, checkpoint in enumerate(job.checkpoints):
         if not checkpoint.is_int8:
             path = _path(folder, number)
+            report(logging.DEBUG, "start", f"making {checkpoint.member} int8")
             write_int8(checkpoint, root, plan, path, job.spec.tiff)
             made[checkpoint.member] = file_digest(path)
     return made
@@ -49,10 +52,13 @@ def with_int8(job: Job, folder: Path, record: JobRecord, plan: Sequence[Planned]
             found.append(checkpoint)
             continue
         path = _path(folder, number)
-        if not path.is_file() or file_digest(path) != digest:
+        if not _is_whole(path, digest):
+            text = f"{path} was lost or damaged: {checkpoint.member} is made int8 again"
+            report(logging.WARNING, "damage", text)
+            report(logging.DEBUG, "start", f"making {checkpoint.member} int8 again")
             with suppress(InputError):  # no image is left
                 write_int8(checkpoint, Path(record.root), plan, path, job.spec.tiff)
-            if not path.is_file() or file_digest(path) != digest:
+            if not _is_whole(path, digest):
                 path.unlink(missing_ok=True)
                 raise Refused(
                     f"{path} was lost, and can't be made again as it was: the images that it was "
@@ -73,10 +79,16 @@ def kept(
     for number, checkpoint in enumerate(checkpoints):
         digest = record.int8.get(checkpoint.member)
         path = _path(folder, number)
-        if digest and file_digest(path) != digest:
-            raise InputError(f"{path} is damaged: resume the job to make it again")
+        if digest and not _is_whole(path, digest):
+            raise InputError(
+                f"{path} was lost or damaged: give the job's command again, which makes it again"
+            )
         found.append(_checkpoint(path.absolute(), checkpoint) if digest else checkpoint)
     return tuple(found)
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
 
 
 def _path(folder: Path, number: int) -> Path:

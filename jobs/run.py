@@ -224,6 +224,7 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
         rejected = _rejected(folder, plans, done.values())
         _refuse_too_many(job, folder, rejected, len(plans.current))
         if finished == len(plans.current):
+            _keep_int8(job, folder, record, plans)
             summary = finish(job, folder, plans, done, resumed=finished)
         else:
             summary = _run_rest(job, folder, plans, record, recorded, done, changes, progress)
@@ -231,6 +232,14 @@ def _resume(job: Job, folder: JobFolder, progress: Progress) -> Summary:
         summary.gone = 0 if job.spec.keep_gone else len(changes.gone)
         summary.compared = found is not None or job.spec.source == "@-"
         return summary
+
+
+def _keep_int8(job: Job, folder: JobFolder, record: JobRecord, plans: Plans) -> None:
+    """Make lost int8 models of a finished job again: ``verify --sample`` needs them."""
+    try:
+        with_int8(job, folder.path, record, plans.plans[0])
+    except Refused as error:  # the results are whole all the same
+        report(logging.WARNING, "damage", str(error))
 
 
 def _found_again(job: Job, folder: JobFolder) -> Found | None:

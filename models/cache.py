@@ -155,7 +155,9 @@ def identity(path: Path) -> "dict[str, int] | None":
 def has_converted(digest: str) -> bool:
     """Whether there is a converted copy of the file with this digest."""
     path = _copy(digest)
-    return path is not None and path.is_file()
+    with suppress(OSError):
+        return path is not None and path.is_file()
+    return False
 
 
 def is_lacking(checkpoint: "Checkpoint") -> bool:
@@ -164,8 +166,8 @@ def is_lacking(checkpoint: "Checkpoint") -> bool:
     helps = checkpoint.is_old and LEAST_BYTES <= size <= MOST_BYTES
     if place is None or not helps or has_converted(checkpoint.digest):
         return False
-    above = next(each for each in (place, *place.parents) if each.exists())
     try:
+        above = next(each for each in (place, *place.parents) if each.exists())
         return os.access(above, os.W_OK) and shutil.disk_usage(above).free >= 2 * size
     except OSError:
         return False

@@ -57,9 +57,14 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             half = weight.shape[2] // 2
             for_images = conv2d_input(  # type: ignore[no-untyped-call]
-                images.shape, weight, gradient, padding=half, groups=len(weight)
-            )
-        return for_images, _for_weight(images, gradient, weight.shape[2])
+                # Autocast gives a gradient in bf16 to weights that are float32.
+                *(images.shape, weight.to(gradient.dtype), gradient),
+                padding=half,
+                groups=len(weight),
+            ).to(images.dtype)
+        kernel, exact = weight.shape[2], weight.dtype
+        for_weight = _for_weight(images.to(exact), gradient.to(exact), kernel)
+        return for_images, for_weight
 
 
 def _for_weight(images: Tensor, gradient: Tensor, kernel: int) -> Tensor:

@@ -116,12 +116,13 @@ def _loop(recipe: Recipe, task: TrainingTask, output: Path, say: Say, *, resume:
         for side in sorted({recipe.size_from, recipe.size}):
             try_out(begun.network.eval(), recipe.member, (side, side))
         begun.network.train()
-    if recipe.batch_size == 1 and any(
+    if min(recipe.batch_size, len(task)) == 1 and any(
         isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
         for layer in begun.network.modules()
     ):
+        why = "--batch-size 1" if recipe.batch_size == 1 else "one image to train on"
         raise InputError(
-            f"--batch-size 1: {recipe.member} has batch norm, which compares the images of a "
+            f"{why}: {recipe.member} has batch norm, which compares the images of a "
             "batch: expected 2 or more"
         )
     loop = Loop(

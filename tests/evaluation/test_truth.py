@@ -190,6 +190,13 @@ def test_two_masks_of_one_name(tmp_path):
         truth.find_masks(tmp_path)
 
 
+def test_what_a_network_made_of_a_mask_is_no_prediction(tmp_path):
+    for name in ("1_sat.png", "1_mask.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"are both masks of 1; score images alone: --include"):
+        truth.find_masks(tmp_path, predicted=True)
+
+
 def test_no_masks(tmp_path):
     with pytest.raises(InputError, match="no PNG masks in it"):
         truth.find_masks(tmp_path)

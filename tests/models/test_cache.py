@@ -262,14 +262,14 @@ def test_many_processes_at_once_leave_a_whole_copy(place: Path) -> None:
     assert [path.name for path in (place / "converted/1").iterdir()] == ["d.safetensors"]
 
 
-@pytest.mark.parametrize("kind", ["file", "none", "full"])
+@pytest.mark.parametrize("kind", ["file", "none", "full", "too long"])
 def test_without_a_cache_nothing_fails(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     if kind == "file":
         place.write_text("no folder")
-    elif kind == "none":
-        monkeypatch.setenv("HW1_CACHE_DIR", "")
+    elif kind in ("none", "too long"):
+        monkeypatch.setenv("HW1_CACHE_DIR", "" if kind == "none" else f"/tmp/{'x' * 300}")
     else:
         monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: _Full())
     path = tmp_path / "a.pth"
@@ -278,6 +278,9 @@ def test_without_a_cache_nothing_fails(
     cache.keep_converted("d", state_of())
     assert not cache.has_converted("d")
     assert cache.read_converted("d") is None
+    monkeypatch.setattr(cache, "LEAST_BYTES", 0)
+    old, _ = old_file(tmp_path, monkeypatch)
+    assert cache.is_lacking(read_checkpoint(old)) == (kind == "file")  # in nobody's way
 
 
 class _Full:

@@ -60,6 +60,11 @@ def test_int8_made_ahead_is_int8_made_by_the_job(tmp_path: Path, photos: Path) -
     (folder / "int8" / "0.safetensors").unlink()
     (folder / "parts" / "0000001.csv").unlink()
     assert run(photos, **asked) == expected
+    # So it is where nothing is left to score: `jobs verify --sample` needs it.
+    whole = (folder / "int8" / "0.safetensors").read_bytes()
+    (folder / "int8" / "0.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert run(photos, **asked) == expected
+    assert (folder / "int8" / "0.safetensors").read_bytes() == whole
     assert run(photos, **asked, output=tmp_path / "other.csv", shard_size=8) == expected
     made = tmp_path / "net_int8.safetensors"
     result = CliRunner().invoke(

@@ -468,6 +468,7 @@ def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
     assert "one image to train on: resnet152 has batch norm" in refused(
         *classify, "--holdout", "149"
     )
+    assert "'int8' is not one of" in refused(*classify, "--precision", "int8")
     assert "no such folder" in refused("classify", str(tmp_path / "no"), "--member", "resnet152")
     assert "expected 32 to 64" in refused(*classify, "--size-from", "0")
     assert "4294967295" in refused(*classify, "--seed", str(2**32))
@@ -484,6 +485,10 @@ def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
     assert "--dropout is for fcn8s" in refused(*dropping)
     assert "resnet152" in refused("classify", str(photos), "--member", "resnet")
     assert not (tmp_path / "out").exists()
+    narrow = (*classify[:2], "--arch", "torchvision:mobilenet_v3_small", "--init", "scratch")
+    assert "one image to train on: torchvision:mobilenet_v3_small has batch norm" in refused(
+        *narrow, "--holdout", "149"
+    )
 
 
 def test_a_recipe_spells_out_its_command(tmp_path: Path) -> None:

@@ -268,6 +268,24 @@ def test_small_depthwise_convolutions_give_the_same_results(
     torch.testing.assert_close(fast.weight.grad, plain.weight.grad)
 
 
+def test_small_depthwise_convolutions_train_in_bf16() -> None:
+    torch.manual_seed(0)
+    plain = small_depthwise(5)
+    fast = copy.deepcopy(plain)
+    use_small_depthwise(fast)
+    for images in (torch.randn(3, 6, 4, 4), torch.randn(3, 6, 4, 4).bfloat16()):
+        gradients = []
+        for layer in (plain, fast):
+            layer.zero_grad()
+            given = images.clone().requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16):
+                output = layer(given)
+            output.float().square().sum().backward()
+            gradients.append((layer.weight.grad, given.grad))
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=0.05, atol=0.5)
+
+
 def test_other_convolutions_stay_as_they_are() -> None:
     layers = nn.Sequential(
         nn.Conv2d(6, 6, 3, padding=1),
