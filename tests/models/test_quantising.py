@@ -109,3 +109,59 @@ def test_the_truth_says_what_int8_costs(tmp_path: Path, photos: Path) -> None:
     )
     run_job(job, Progress(Console(stderr=True), quiet=True))
     assert costs(masks, tmp_path / "m").startswith("mIoU 1.0000, in int8 ")
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    """A segmenter."""
+    shape = ("n", 3, "h", "w")
+    return save_onnx(tmp_path / "masks.onnx", shape=shape, classes=7, segments=True)
+
+
+def quantise(*words: object) -> list[str]:
+    pytest.importorskip("nncf")
+    arguments = ["quantise", *map(str, words)]
+    result = CliRunner().invoke(models, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stderr.splitlines()
+
+
+@pytest.mark.timeout(300)
+def test_true_masks_beside_their_images_are_no_images(
+    tmp_path: Path, photos: Path, masks: Path
+) -> None:
+    spec = SegmentSpec(source=str(photos), output=tmp_path / "m", model=str(masks), engine="inline")
+    run_job(SegmentJob.open(spec), Progress(Console(stderr=True), quiet=True))
+    for path in list(photos.iterdir()):
+        path.rename(photos / f"{path.stem} [a]_sat.png")
+        (tmp_path / "m" / path.name).rename(photos / f"{path.stem} [a]_mask.png")
+    said = quantise(masks, "--images", photos, "--truth", photos)
+    assert said[0].startswith("left out 9 masks, NAME_mask.png beside NAME_sat")
+    assert said[1].startswith("9 images, ")
+    assert said[2].startswith("mIoU 1.0000, in int8 ")
+    again = [masks, tmp_path / "b.safetensors", "--images", photos, "--truth", photos]
+    assert quantise(*again, "--exclude", "*_mask.png") == said[1:]
+    (photos / "alone_mask.png").write_bytes((photos / "0 [a]_sat.png").read_bytes())
+    last = [masks, tmp_path / "c.safetensors", "--images", photos]
+    assert quantise(*last)[1].startswith("10 images, ")
+    assert quantise(*last, "--overwrite", "--include", "*.png")[0].startswith("19 images, ")
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [("nope.csv", "nope.csv: can't be read"), ("masks.onnx", "can't be read as a CSV|alone")],
+)
+def test_a_truth_that_cannot_be_read_is_said_first(
+    truth: str, message: str, tmp_path: Path, photos: Path, masks: Path
+) -> None:
+    network = save_onnx(tmp_path / "net.onnx")
+    with pytest.raises(InputError, match=message):
+        quantise(network, "--images", photos, "--truth", tmp_path / truth)
+    with pytest.raises(InputError, match="expected a folder of PNG masks"):
+        quantise(masks, "--images", photos, "--truth", tmp_path / truth)
+    assert not list(tmp_path.glob("*_int8.safetensors"))
+
+
+def test_what_is_neither_a_file_nor_a_member(photos: Path) -> None:
+    with pytest.raises(InputError, match=r"vgg99: expected .* member's name.*There are vgg16"):
+        quantise("vgg99", "--images", photos)
