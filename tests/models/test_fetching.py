@@ -21,11 +21,18 @@ WANTED = Indexed("vgg19_bn_3.safetensors", len(CONTENT), hashlib.sha256(CONTENT)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT; ``cut`` bytes a reply at most, where that isn't 0."""
+    """Serves CONTENT; ``cut`` bytes a reply at most, where that isn't 0, of the first ``cuts``.
+
+    ``unsatisfied``: 416 is the answer to each range, with the file's length where ``tells`` is set.
+    """
 
     content = CONTENT
     cut = 0
+    cuts = 1000
     ranges = True
+    unsatisfied = False
+    tells = False
+    chunked = False
     status = 0
 
     def __init__(self) -> None:
@@ -36,6 +43,7 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
+    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         begin = self.headers["Range"]
@@ -44,12 +52,31 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(self.server.status or 404)
             return
         start = int(begin.removeprefix("bytes=").rstrip("-")) if begin else 0
+        total = len(self.server.content)
+        if start and (self.server.unsatisfied or start >= total):
+            self._refuse(total)
+            return
         start = start if self.server.ranges else 0
         rest = self.server.content[start:]
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(rest)))
+        if start and self.server.tells:
+            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        if self.server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            rest = b"%x\r\n%s\r\n0\r\n\r\n" % (len(rest), rest)
+        else:
+            self.send_header("Content-Length", str(len(rest)))
+        self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(rest[: self.server.cut or None])
+        cut = self.server.cut if len(self.server.asked) <= self.server.cuts else 0
+        self.wfile.write(rest[: cut or None])
+
+    def _refuse(self, total: int) -> None:
+        self.send_response(416)
+        if self.server.tells:
+            self.send_header("Content-Range", f"bytes */{total}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
@@ -120,7 +147,7 @@ def test_wrong_bytes_are_not_kept(content: bytes, tmp_path: Path) -> None:
     (source / WANTED.name).write_bytes(content)
     with pytest.raises(InputError, match=r"has another vgg19_bn_3.*expected 10240 bytes"):
         get(source, tmp_path / "a")
-    assert list((tmp_path / "a").iterdir()) == []
+    assert not (tmp_path / "a").exists()
 
 
 def test_wrong_bytes_of_a_server_are_not_kept(server: Server, tmp_path: Path) -> None:
@@ -128,6 +155,38 @@ def test_wrong_bytes_of_a_server_are_not_kept(server: Server, tmp_path: Path) ->
     with pytest.raises(InputError, match="Nothing was kept"):
         get(server.url, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("left", [0, 100, 5000, 10_000])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_server_with_a_shorter_file(
+    chunked: bool, left: int, tells: bool, server: Server, tmp_path: Path
+) -> None:
+    server.content, server.tells, server.chunked = CONTENT[:5000], tells, chunked
+    if left:
+        (tmp_path / f"{WANTED.name}.part").write_bytes(CONTENT[:left])
+    with pytest.raises(InputError, match=r"has another .*expected 10240 bytes .*found 5000 bytes"):
+        get(server.url, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert len(server.asked) <= 3
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_server_that_can_not_go_on_begins_again_once(
+    tells: bool, server: Server, tmp_path: Path
+) -> None:
+    server.unsatisfied, server.tells, server.cut, server.cuts = True, tells, 4000, 1
+    path, said = get(server.url, tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=4000-", None]
+    assert "begins again" in said[1]
+
+
+def test_a_server_that_cuts_and_can_not_go_on(server: Server, tmp_path: Path) -> None:
+    server.unsatisfied, server.cut = True, 4000
+    with pytest.raises(EnvironmentFault, match=r"416.*5 times in a row"):
+        get(server.url, tmp_path)
 
 
 def test_a_server_that_fails_and_fails(server: Server, tmp_path: Path) -> None:
@@ -142,7 +201,20 @@ def test_a_server_that_fails_and_fails(server: Server, tmp_path: Path) -> None:
 
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="refused"):
-        get("http://127.0.0.1:9/weights", tmp_path)
+        get("http://127.0.0.1:9/weights", tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scheme_in_capitals(server: Server, tmp_path: Path) -> None:
+    path, _ = get(server.url.replace("http", "HTTP"), tmp_path)
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("below", ["", "more"])
+def test_an_output_that_is_a_file(below: str, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="file is a file: expected a folder"):
+        get(server.url, tmp_path / "file" / below)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +230,8 @@ def test_a_source_that_has_it_not(
     source: str, message: str, server: Server, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=message):
-        get(source.format(url=server.url, folder=tmp_path), tmp_path / "a")
+        get(source.format(url=server.url, folder=tmp_path), tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_file_of_that_name_stays(server: Server, tmp_path: Path) -> None:
