@@ -31,13 +31,11 @@ _DROPPED = ("digest", "scores", "member", "architecture", "task")
 def write_int8(checkpoint: Checkpoint, samples: Sequence[Float32], path: Path) -> None:
     """Write the checkpoint's network, in int8, as safetensors that hold an OpenVINO network.
 
-    ``samples`` are normalised inputs, (1, 3, H, W). Raises InputError where the checkpoint can't
-    be converted, is int8 already, or there is no sample.
+    ``samples``, one at least, are normalised inputs, (1, 3, H, W). Raises InputError where the
+    checkpoint can't be converted, or is int8 already.
     """
     if checkpoint.is_int8:
         raise InputError(f"{checkpoint.path} is int8 already")
-    if not samples:
-        raise InputError("no image to make the network int8 with: expected at least one")
     require_library("nncf")
     model = read_network(checkpoint)
     kind, channels_last, batch = port_of(model)

@@ -1,7 +1,7 @@
 """The images that show how large a network's numbers get, when it's made int8: what it sees."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +13,7 @@ from ..core.events import report
 from ..core.preprocessing import normalise
 from ..core.records import Float32, Planned, UInt8
 from ..core.spec import TiffReading
+from ..core.text import shown
 from ..models.checkpoints import Checkpoint
 from .classification import framing_of
 from .crops import crop
@@ -22,6 +23,7 @@ from .tiff_layout import DEFAULT
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 IMAGES: Final = {"classify": 128, "segment": 24}
 """How many of a folder's images are used, by the network's task."""
@@ -43,9 +45,9 @@ def write_int8(
     """
     from ..models.quantising import write_int8 as write
 
-    name, count = checkpoint.member, len(chosen(images, IMAGES[checkpoint.task]))
-    report(logging.INFO, "int8", f"{name}: made int8 with {count} images of {root}")
-    write(checkpoint, list(_samples(checkpoint, root, images, reading)), path)
+    name, picked = checkpoint.member, chosen(images, IMAGES[checkpoint.task])
+    report(logging.INFO, "int8", f"{name}: made int8 with {len(picked)} images of {root}")
+    write(checkpoint, _samples(checkpoint, root, picked, reading), path)
 
 
 def chosen(images: Sequence[Planned], count: int) -> list[Planned]:
@@ -55,23 +57,37 @@ def chosen(images: Sequence[Planned], count: int) -> list[Planned]:
 
 
 def _samples(
-    checkpoint: Checkpoint, root: Path, images: Sequence[Planned], reading: TiffReading
-) -> Iterator[Float32]:
-    """What the network gets of each chosen image that can be read: float32 (1, 3, H, W)."""
-    for image in chosen(images, IMAGES[checkpoint.task]):
+    checkpoint: Checkpoint, root: Path, picked: Sequence[Planned], reading: TiffReading
+) -> list[Float32]:
+    """What the network gets of each picked image that can be read: float32 (1, 3, H, W).
+
+    Raises InputError where there is none.
+    """
+    samples, faults = [], []
+    for image in picked:
         try:
             # Whatever its time is now: the file's digest shows whether it is the same.
             photo = open_image(root / image.image_id, reading=reading).rgb()
-        except Reject:
-            continue
-        if checkpoint.task == "segment":
-            yield _seen(checkpoint, np.asarray(photo))
-            continue
-        import torch
+        except Reject as reject:
+            faults.append(f"{shown(image.image_id)} is {reject.reason} ({reject.detail})")
+        else:
+            samples.append(_input(checkpoint, photo))
+    if not samples:
+        raise InputError(
+            f"no image to make {checkpoint.member} int8 with: expected at least one that can be "
+            f"read, found {len(faults)} that can't, the first: {faults[0]}"
+        )
+    return samples
 
-        pixels = torch.from_numpy(crop(photo, framing_of(checkpoint)).copy())
-        planes = pixels.permute(2, 0, 1).unsqueeze(0)
-        yield normalise(planes, checkpoint.preprocessing).numpy()
+
+def _input(checkpoint: Checkpoint, photo: "Image") -> Float32:
+    if checkpoint.task == "segment":
+        return _seen(checkpoint, np.asarray(photo))
+    import torch
+
+    pixels = torch.from_numpy(crop(photo, framing_of(checkpoint)).copy())
+    planes = pixels.permute(2, 0, 1).unsqueeze(0)
+    return normalise(planes, checkpoint.preprocessing).numpy()
 
 
 def _seen(checkpoint: Checkpoint, image: UInt8) -> Float32:

@@ -165,3 +165,17 @@ def test_a_truth_that_cannot_be_read_is_said_first(
 def test_what_is_neither_a_file_nor_a_member(photos: Path) -> None:
     with pytest.raises(InputError, match=r"vgg99: expected .* member's name.*There are vgg16"):
         quantise("vgg99", "--images", photos)
+
+
+def test_images_that_none_of_can_be_read_are_counted(tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for name in ("a.png", "b.jpg"):
+        (bad / name).write_text("words")
+    network = save_onnx(tmp_path / "net.onnx")
+    message = r"net.onnx int8 with: .* found 2 that can't, the first: a.png is not_image \(its cont"
+    with pytest.raises(InputError, match=message):
+        quantise(network, "--images", bad)
+    with pytest.raises(InputError, match=message):
+        run(bad, model=network, precision="int8")
