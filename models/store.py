@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.errors import InputError
+from ..core.text import some
 from .checkpoints import READERS, Checkpoint, read_checkpoint
 from .ensemble import BEST, FILE, FILE_STEM, REFERENCE, Ensemble, is_file_name, of, read_ensemble
-from .members import CLASSIFIERS, MEMBERS, find_member
+from .members import CLASSIFIERS, MEMBERS, Member, find_member
 from .shipped import SHIPPED, fetched_folder, read_index
 
 
@@ -60,13 +61,22 @@ class Store:
         Raises InputError for an unknown member, one without a checkpoint, a damaged header.
         """
         if not is_file_name(member):
-            find_member(member)
+            self.member(member)
         path = self.find(member)
         if path is None:
             raise InputError(_missing(member, self.folder))
         if member in MEMBERS:
             return read_checkpoint(path, member)
         return replace(read_checkpoint(path), member=member)
+
+    def member(self, name: str) -> Member:
+        """The preset of this name. Raises InputError, which names the files here, for another."""
+        try:
+            return find_member(name)
+        except InputError as error:
+            files = self.files()
+            held = f"; files in {self.folder}: {some(files)}" if files else ""
+            raise InputError(f"{error}{held}") from error
 
     def available(self) -> list[Checkpoint]:
         """The presets' checkpoints here, in the order of the table of members."""
@@ -94,7 +104,7 @@ class Store:
         known = read_ensemble(toml) if toml.is_file() else REFERENCE
         vote_weights = dict(zip(known.members, known.vote_weights, strict=True))
         if members is not None:
-            _check_names(members)
+            self._check_names(members)
             vote_weights = {name: vote_weights.get(name, 1.0) for name in members}
             return self._complete(of(vote_weights, known.vote), "")
         if known is REFERENCE:
@@ -108,6 +118,15 @@ class Store:
         """The names of the folder's ensembles besides its default."""
         files = sorted(self.folder.glob(f"{FILE_STEM}-*.toml"))
         return [*(path.stem.removeprefix(f"{FILE_STEM}-") for path in files), "reference"]
+
+    def _check_names(self, members: Sequence[str]) -> None:
+        if not members:
+            raise InputError("no members: give at least one of " + ", ".join(CLASSIFIERS))
+        for name in members:
+            if not is_file_name(name) and self.member(name).task != "classify":
+                raise InputError(f"{name} is a segmenter: expected among {', '.join(CLASSIFIERS)}")
+            if list(members).count(name) > 1:
+                raise InputError(f"{name} is named twice: its weight is set in {FILE}")
 
     def _named(self, name: str) -> tuple[Ensemble, str]:
         """An ensemble that isn't the default, and where it comes from, for an error."""
@@ -131,16 +150,6 @@ def checkpoints_of(store: Store, members: Sequence[str]) -> tuple[Checkpoint, ..
     """The members' checkpoints, their files hashed side by side. Raises as `Store.checkpoint`."""
     with ThreadPoolExecutor(READERS) as readers:
         return tuple(readers.map(store.checkpoint, members))
-
-
-def _check_names(members: Sequence[str]) -> None:
-    if not members:
-        raise InputError("no members: give at least one of " + ", ".join(CLASSIFIERS))
-    for name in members:
-        if not is_file_name(name) and find_member(name).task != "classify":
-            raise InputError(f"{name} is a segmenter: expected among {', '.join(CLASSIFIERS)}")
-        if list(members).count(name) > 1:
-            raise InputError(f"{name} is named twice: its weight is set in {FILE}")
 
 
 def _missing(member: str, folder: Path, asked: str = "") -> str:

@@ -288,6 +288,15 @@ class TestEnsembles:
         with pytest.raises(InputError, match=message):
             Store(folder_of(tmp_path, "vgg16")).ensemble(members)
 
+    def test_for_an_unknown_name_the_files_there_are_named(self, tmp_path: Path) -> None:
+        store = Store(folder_of(tmp_path, "vgg16"))
+        (tmp_path / "mob.safetensors").write_bytes(b"")
+        message = rf"no member 'mob': There are vgg16, .*; files in {tmp_path}: mob\.safetensors$"
+        with pytest.raises(InputError, match=message):
+            store.ensemble(["mob"])
+        with pytest.raises(InputError, match=message):
+            store.checkpoint("mob")
+
 
 class TestLoading:
     def test_a_round_trip(self, tiny: dict[str, Tensor], tmp_path: Path) -> None:
