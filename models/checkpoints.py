@@ -316,7 +316,7 @@ def _of_floats(checkpoint: Checkpoint) -> Checkpoint:
     if checkpoint.is_int8:
         raise InputError(
             f"{checkpoint.path} holds an int8 network for scoring: give the checkpoint that it "
-            "was made of"
+            "was made of, or leave it out of an ensemble with --members"
         )
     return checkpoint
 
