@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
+from ..core.allocator import keep_blocks
 from ..core.errors import DeviceFull, EnvironmentFault
 from ..core.events import report
 from ..core.numerics import Profile, backend_of
@@ -159,6 +160,7 @@ def ready(checkpoint: Checkpoint, profile: Profile) -> Predict:
 
 def ready_each(checkpoints: Sequence[Checkpoint], profile: Profile) -> list[Predict]:
     """Load networks and make them ready to predict, in order. Raises InputError as `load`."""
+    keep_blocks()
     made: list[Predict] = []
 
     def say() -> None:

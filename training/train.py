@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from ..core.allocator import keep_blocks
 from ..core.classes import read_classes
 from ..core.errors import InputError
 from ..models.architectures import find_architecture
@@ -79,6 +80,7 @@ def train(recipe: Recipe, output: Path, say: Say, *, overwrite: bool = False) ->
     if not overwrite:
         _check_output(recipe, output, checkpoints)
     source = find_source(Path(recipe.data), Path(recipe.validation) if recipe.validation else None)
+    keep_blocks()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     torch.backends.cudnn.deterministic = True
