@@ -64,6 +64,7 @@ def small(kind: str) -> nn.Module:
     return randomised(network)
 
 
+@pytest.mark.timeout(300)  # many short loops: slow where threads wait for others' cores
 @pytest.mark.parametrize("kind", ["resnet", "resnext", "densenet", "vgg19_bn", "efficientnet"])
 def test_folding_keeps_the_function(kind: str) -> None:
     network = small(kind)
