@@ -36,6 +36,8 @@ _BAD_PATHS = {
 }
 
 INTERRUPTED = 130
+UNREAD = 141
+"""As a shell calls a program that SIGPIPE ended: what it had to say, an answer too, wasn't read."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _MAKE_ROOM = "make room, and give the same command again"
@@ -140,7 +142,7 @@ def _reported(ctx: click.Context) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of it would fail at the end
-            ctx.exit(0)
+            ctx.exit(UNREAD)
         if error.errno in _FULL:  # of stdout it may be, which has no name
             where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
             _say(f"{where}{error.strerror}: {_MAKE_ROOM}")
@@ -152,7 +154,7 @@ def _reported(ctx: click.Context) -> Iterator[None]:
         ctx.exit(InputError.exit_code)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # as rich ends where nobody reads
-            ctx.exit(0)
+            ctx.exit(UNREAD)
         raise
     except KeyboardInterrupt:
         _say("interrupted")
