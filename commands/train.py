@@ -47,6 +47,14 @@ def train() -> None:
     help="Blend the images of half of the batches with others.",
 )
 @click.option(
+    "--augment",
+    type=click.Choice(["usual", "strong"]),
+    default="usual",
+    show_default=True,
+    help="How far crops, angles and colours differ from the images': strong for few images that "
+    "are learnt by heart.",
+)
+@click.option(
     "--teacher",
     type=PathType,
     metavar="FILE",
@@ -185,7 +193,7 @@ def _recipe(task: Any, member: str, data: Path, epochs: int, words: dict[str, An
         has_vgg = member.startswith(("vgg", "fcn"))
         freeze = 2 if has_vgg and words["init"] != "scratch" else 0
     others = {"crop": (1, 1), "score_scale": 1.0, "colours": 0.0, "dropout": 0.0}
-    others |= {"smoothing": 0.0, "mix": "none"}
+    others |= {"smoothing": 0.0, "mix": "none", "augment": "usual"}
     if words.get("teacher") and words.get("teacher_scores"):
         raise click.UsageError("--teacher and --teacher-scores are both teachers: give one")
     resolved = {

@@ -3,8 +3,10 @@
 So a run's pixels depend on its seed alone, not on the device or on worker processes.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Generator, Tensor
 from .device import to_device
 
 Mix = Literal["none", "mixup", "cutmix"]
+Augment = Literal["usual", "strong"]
 MIXED = 0.5
 """The share of batches that are mixed: all of them would never show what is to be scored."""
 
@@ -47,24 +50,61 @@ def _light(images: Tensor, generator: Generator, strength: float) -> Tensor:
     return ((images - grey) * saturation + grey) * tint
 
 
-def photos(images: Tensor, side: int, generator: Generator) -> Tensor:
-    """Photos uint8 (N, 3, H, W) as float crops (N, 3, side, side), 0 to 255, at random.
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """How far photos are changed at random.
+
+    ``area`` is the range of a crop's share of the photo's area, ``aspect`` the largest exponent of
+    its aspect ratio, e^±aspect, ``turn`` the largest angle in degrees; ``colours`` and ``light``
+    are the strengths of the functions of that name.
+    """
+
+    area: tuple[float, float]
+    aspect: float
+    turn: float
+    colours: float
+    light: float
+
+
+_CHANGES: Final[dict[Augment, _Changes]] = {
+    "usual": _Changes((0.6, 1.1), aspect=0.3, turn=0, colours=0.2, light=0),
+    "strong": _Changes((0.4, 1.1), aspect=0.4, turn=15, colours=0.4, light=0.5),
+}
+
+
+def photos(images: Tensor, side: int, generator: Generator, how: Augment = "usual") -> Tensor:
+    """Photos uint8 (N, 3, H, W) as float crops (N, 3, side, side), about 0 to 255, at random.
 
     Flipped, cropped to 60 to 100 % of their area (or a little beyond, reflected) at aspect ratios
-    of e^±0.3, brighter or darker and of another contrast by up to a fifth.
+    of e^±0.3, brighter or darker and of another contrast by up to a fifth. ``strong``: 40 to
+    100 %, e^±0.4, turned by up to 15 degrees, two fifths, and of another saturation and tint.
     """
     n, device = len(images), images.device
+    changes = _CHANGES[how]
     flipped = to_device((torch.rand(n, generator=generator) < 0.5).view(-1, 1, 1, 1), device)
     images = torch.where(flipped, images.flip(3), images)
-    scale = _uniform(generator, n, 0.6, 1.1).sqrt()
-    aspect = _uniform(generator, n, -0.15, 0.15).exp()
+    grid = F.affine_grid(
+        to_device(_crops(n, changes, generator), device), [n, 3, side, side], align_corners=False
+    )
+    crops = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+    crops = _colours(crops, generator, changes.colours)
+    return _light(crops, generator, changes.light) if changes.light else crops
+
+
+def _crops(n: int, changes: _Changes, generator: Generator) -> Tensor:
+    """Where ``n`` crops lie in their photos, as F.affine_grid wants it: float (n, 2, 3)."""
+    scale = _uniform(generator, n, *changes.area).sqrt()
+    aspect = _uniform(generator, n, -changes.aspect / 2, changes.aspect / 2).exp()
     affine = torch.zeros(n, 2, 3)
     for axis, extent in enumerate((scale * aspect, scale / aspect)):
         affine[:, axis, axis] = extent
         affine[:, axis, 2] = _uniform(generator, n, -1, 1) * (1 - extent).abs()
-    grid = F.affine_grid(to_device(affine, device), [n, 3, side, side], align_corners=False)
-    crops = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
-    return _colours(crops, generator, 0.2)
+    if changes.turn:
+        angle = math.pi / 180 * _uniform(generator, n, -changes.turn, changes.turn)
+        cosine, sine = angle.cos(), angle.sin()
+        turn = torch.stack([cosine, -sine, sine, cosine], 1).view(n, 2, 2)
+        affine[:, :, :2] = turn @ affine[:, :, :2]
+    return affine
 
 
 def tiles(

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ _NOT_OPTIONS = {"task", "member", "data", "validation"}
 _FILES = {"init", "teacher", "teacher_scores", "classes"}
 _OPTIONS_OF_OTHERS = {
     "classify": {"crop", "score_scale", "colours", "dropout"},
-    "segment": {"smoothing", "mix", "teacher", "teacher_scores"},
+    "segment": {"smoothing", "mix", "augment", "teacher", "teacher_scores"},
 }
 
 
@@ -77,6 +77,7 @@ class Recipe:
     threads: int | None
     classes: str | None = None
     teacher_scores: str | None = None
+    augment: Literal["usual", "strong"] = "usual"
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -169,7 +170,9 @@ class Recipe:
 
     def require_same(self, text: str, output: Path) -> None:
         """Raise InputError where the run in ``output`` began with another recipe, ``text``."""
-        theirs: dict[str, Any] = json.loads(text)
+        # What runs that began before an option was there did is the option's default.
+        usual = {f.name: f.default for f in fields(self) if f.default is not MISSING}
+        theirs: dict[str, Any] = usual | json.loads(text)
         ours = json.loads(self.to_json())
         differ = [
             f"{field.name.replace('_', '-')} {theirs.get(field.name)}, now {ours[field.name]}"

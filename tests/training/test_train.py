@@ -500,6 +500,15 @@ def test_a_recipe_spells_out_its_command(tmp_path: Path) -> None:
     assert "--mix" not in command
 
 
+def test_a_run_that_began_before_an_option_was_there_goes_on_as_it_began(photos: Path) -> None:
+    recipe = tiny.recipe(photos)
+    before = json.loads(recipe.to_json())
+    del before["augment"]
+    recipe.require_same(json.dumps(before), Path("run"))
+    with pytest.raises(InputError, match="augment usual, now strong"):
+        replace(recipe, augment="strong").require_same(json.dumps(before), Path("run"))
+
+
 def test_a_size_that_the_network_cannot_take_is_refused_before_the_first_step(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -185,6 +185,36 @@ def test_tiles_keep_their_colours_where_that_is_asked_for() -> None:
         assert torch.allclose(pixels[0], image.float(), atol=1e-3)
 
 
+def turns(how: augment.Augment) -> list[float]:
+    """The slope of an edge that divides a photo's halves, in the crops of twenty seeds."""
+    halves = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    halves[..., 16:, :] = 200
+    found = []
+    for seed in range(20):
+        crop = augment.photos(halves, 64, generator(seed), how)[0].mean(0)
+        heights = (crop > crop.mean()).sum(0).float()  # of the bright half, in each column
+        found.append(float(heights[48] - heights[16]) / 32)
+    return found
+
+
+def test_only_strong_changes_turn_photos_and_by_no_more_than_said() -> None:
+    assert max(map(abs, turns("usual"))) == 0
+    strong = turns("strong")
+    assert min(strong) < -0.1 < 0.1 < max(strong)
+    # tan 15° = 0.27, in crops that are up to e^0.4 as wide as high
+    assert max(map(abs, strong)) < 0.27 * 1.5 + 2 / 32
+
+
+def test_strong_changes_tint_photos_and_usual_ones_do_not() -> None:
+    grey = torch.full((8, 3, 32, 32), 100, dtype=torch.uint8)
+    tints = {}
+    for how in ("usual", "strong"):
+        colours = augment.photos(grey, 32, generator(), how).mean((2, 3))
+        tints[how] = float((colours / colours.mean(1, keepdim=True) - 1).abs().max())
+    assert tints["usual"] < 1e-4
+    assert 0.02 < tints["strong"] < 0.15
+
+
 @pytest.mark.parametrize("how", ["none", "mixup", "cutmix"])
 def test_mixed_targets_stay_probabilities(how: augment.Mix) -> None:
     images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 32, 32)
