@@ -58,12 +58,13 @@ class Shard:
     """A contiguous run of the plan: the unit of work, of retry and of commit.
 
     ``first`` is the position in the plan of ``images[0]``. A piece of a shard is a Shard with
-    the same id and fewer images.
+    the same id and fewer images. ``together`` images are predicted at once, 0 where it isn't known.
     """
 
     id: int
     first: int
     images: tuple[Planned, ...]
+    together: int = 0
 
     @property
     def stop(self) -> int:
@@ -72,7 +73,8 @@ class Shard:
 
     def piece(self, first: int, stop: int) -> "Shard":
         """The part of the shard at positions first to stop - 1 of the plan."""
-        return Shard(self.id, first, self.images[first - self.first : stop - self.first])
+        images = self.images[first - self.first : stop - self.first]
+        return Shard(self.id, first, images, self.together)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,28 @@ from ..core.records import Shard, Written
 from .actor_pool import Actor
 from .backend import LATE, TIMES, Stage
 
+PIECE_BYTES = 4 << 20
+"""Bytes of files: a task that reads so many decodes for a tenth of a second or more."""
+
 LIKE, FEW = 20, 5
 """Calls of a stage, the latest, that others are compared with, and at least so many."""
+
+
+def pieces_of(shard: Shard) -> list[Shard]:
+    """What a shard is begun as: one piece, or where its files are large, several.
+
+    Each is decoded by a task of its own, so that a few shards of photographs keep many processors
+    busy. They are whole batches, since a batch of which two pieces have a part is computed twice.
+    """
+    if not shard.together:
+        return [shard]
+    pieces, begin, held = [], shard.first, 0
+    for position, image in enumerate(shard.images, shard.first):
+        if held >= PIECE_BYTES and position % shard.together == 0:
+            pieces.append(shard.piece(begin, position))
+            begin, held = position, 0
+        held += max(0, image.size)
+    return [*pieces, shard.piece(begin, shard.stop)]
 
 
 @dataclass(slots=True, eq=False)

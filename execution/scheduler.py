@@ -1,8 +1,8 @@
 """What is done next, and what a failure is put down to: shards, pieces and suspects, without Ray.
 
-A shard is decoded as one piece, or as several where memory ends a piece early. Each piece is
-decoded, predicted and written by processes that may die; the backend says how it went, and the
-scheduler decides what follows (the kinds of Fault):
+A shard is decoded as one piece, or as several where its files are large or memory ends a piece
+early. Each piece is decoded, predicted and written by processes that may die; the backend says how
+it went, and the scheduler decides what follows (the kinds of Fault):
 
 - *died*: the process crashed, or was stopped at its time limit. The pieces that it had are
   suspects. A suspect is done again alone, in a process that has nothing else to do; where that
@@ -34,7 +34,7 @@ from .backend import (
     Stage,
 )
 from .flow import Flow
-from .items import Call, OpenShard, Pace, WorkItem, describe, where
+from .items import Call, OpenShard, Pace, WorkItem, describe, pieces_of, where
 
 VERDICTS = 10
 """Images rejected one after the other, without a success between, that accuse the machine."""
@@ -89,7 +89,8 @@ class Scheduler:
             self._start_items()
             while self._room() and (shard := next(source, None)) is not None:
                 self._open += 1
-                self._items.append(WorkItem(OpenShard(shard, self._backend.clock()), shard))
+                begun = OpenShard(shard, self._backend.clock())
+                self._items += [WorkItem(begun, piece) for piece in pieces_of(shard)]
                 self._start_items()
             if not self._items and not self._going():
                 for stage in self._verdicts:

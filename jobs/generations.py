@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -29,20 +29,21 @@ class Plans:
     """The plans of all generations, and the images that stand in the result.
 
     ``stale`` holds, a generation, the planned images that a later one plans or drops. ``current``
-    are the others, sorted by the bytes of image_id. ``step`` is the number of images in a shard.
+    are the others, sorted by the bytes of image_id. ``step`` is the number of images in a shard,
+    ``together`` of those that are predicted at once, which none of its pieces should part.
     """
 
     plans: tuple[Sequence[Planned], ...]
     stale: tuple[frozenset[str], ...]
     current: Sequence[Planned]
     step: int
-    batch_size: int
+    together: int
 
     @classmethod
-    def first(cls, plan: Sequence[Planned], shard_size: int, batch_size: int) -> Self:
+    def first(cls, plan: Sequence[Planned], shard_size: int, together: int) -> Self:
         """The plan that a job is begun with."""
-        step = -(-shard_size // batch_size) * batch_size
-        return cls((plan,), (frozenset(),), plan, step, batch_size)
+        step = -(-shard_size // together) * together
+        return cls((plan,), (frozenset(),), plan, step, together)
 
     def add(self, plan: Sequence[Planned], gone: frozenset[str]) -> "Plans":
         """These plans and another generation's, which drops what is gone."""
@@ -54,9 +55,7 @@ class Plans:
         current = [image for image in self.current if image.image_id not in taken]
         current.extend(plan)
         current.sort(key=lambda image: os.fsencode(image.image_id))
-        return Plans(
-            (*self.plans, plan), (*stale, frozenset()), current, self.step, self.batch_size
-        )
+        return Plans((*self.plans, plan), (*stale, frozenset()), current, self.step, self.together)
 
     def _bases(self) -> Iterator[int]:
         """The number of each generation's first shard."""
@@ -99,7 +98,7 @@ class Plans:
     def shards(self, times: Mapping[str, int]) -> Iterator[Shard]:
         """All shards. ``times`` are those (ns) that images have now, where it's no change."""
         for plan, stale, base in zip(self.plans, self.stale, self._bases(), strict=True):
-            for shard in shards(plan, self.step, self.batch_size):
+            for shard in shards(plan, self.step, self.together):
                 images = tuple(
                     Planned(image.image_id, NOT_AGAIN, NOT_AGAIN)
                     if image.image_id in stale
@@ -108,7 +107,7 @@ class Plans:
                     )
                     for image in shard.images
                 )
-                yield Shard(base + shard.id, shard.first, images)
+                yield replace(shard, id=base + shard.id, images=images)
 
     def scored(self, rejections: Sequence[Rejection]) -> Iterator[str]:
         """The images that have a row, where those of ``rejections`` have none."""
@@ -127,9 +126,10 @@ class Plans:
 
 def read_plans(folder: Path, record: JobRecord) -> Plans:
     """The plans of a job. Raises InputError where one is not what was written."""
-    batch_size = record.identity["profile"]["batch_size"]
+    profile = record.identity["profile"]
+    together = profile.get("unit") or profile["batch_size"]
     plan = read_plan(folder, record.identity["plan"])
-    plans = Plans.first(plan, record.shard_size, batch_size)
+    plans = Plans.first(plan, record.shard_size, together)
     for number, generation in enumerate(record.generations, 1):
         plan = read_plan(folder, generation.plan, f"plan-{number}.jsonl")
         plans = plans.add(plan, _read_gone(folder / f"gone-{number}.jsonl", generation.gone))

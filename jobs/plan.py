@@ -112,15 +112,15 @@ def _planned(line: bytes) -> Planned:
     return Planned(image_id, size, mtime_ns)
 
 
-def shards(images: Sequence[Planned], shard_size: int, batch_size: int) -> Iterator[Shard]:
+def shards(images: Sequence[Planned], shard_size: int, together: int) -> Iterator[Shard]:
     """Yield the plan's shards, in order, each made when it is asked for.
 
-    A shard is whole batches: ``shard_size`` images, rounded up to a multiple of ``batch_size``
-    (the last shard: what is left). So batch k is the planned images [kB, (k+1)B) whatever the
-    shard size, and no result depends on it.
+    ``together`` is the size of a batch, or of a cascade's unit. A shard is whole ones:
+    ``shard_size`` images, rounded up to a multiple (the last shard: what is left). So batch k is
+    the planned images [kB, (k+1)B) whatever the shard size, and no result depends on it.
     """
-    if shard_size < 1 or batch_size < 1:
-        raise ValueError(f"sizes must be at least 1: shard {shard_size}, batch {batch_size}")
-    step = -(-shard_size // batch_size) * batch_size
+    if shard_size < 1 or together < 1:
+        raise ValueError(f"sizes must be at least 1: shard {shard_size}, batch {together}")
+    step = -(-shard_size // together) * together
     for number, first in enumerate(range(0, len(images), step)):
-        yield Shard(number, first, tuple(images[first : first + step]))
+        yield Shard(number, first, tuple(images[first : first + step]), together)

@@ -23,6 +23,7 @@ from hw1.execution.backend import (
     Room,
     Stage,
 )
+from hw1.execution.items import PIECE_BYTES, pieces_of
 from hw1.execution.scheduler import VERDICTS, Scheduler
 
 DIED = Fault("died", "its process ended")
@@ -187,20 +188,25 @@ def committed(shard: Shard, pieces: Sequence[Written]) -> Committed:
     )
 
 
-def shards(sizes: Iterable[int]) -> Iterator[Shard]:
+def shards(sizes: Iterable[int], file: int = 1, together: int = 0) -> Iterator[Shard]:
+    """Shards of so many images each, whose files have ``file`` bytes."""
     first = 0
     for number, size in enumerate(sizes):
-        images = tuple(Planned(f"{first + k}", 1, 1) for k in range(size))
-        yield Shard(number, first, images)
+        images = tuple(Planned(f"{first + k}", file, 1) for k in range(size))
+        yield Shard(number, first, images, together)
         first += size
 
 
 def run(
-    simulation: Simulation, sizes: Sequence[int], policy: Policy | None = None
+    simulation: Simulation,
+    sizes: Sequence[int],
+    policy: Policy | None = None,
+    file: int = 1,
+    together: int = 0,
 ) -> list[Committed]:
     done: list[Committed] = []
     policy = policy or Policy(timeout=100, tries=50, pause=0.1)
-    Scheduler(simulation, policy, done.append).run(shards(sizes))
+    Scheduler(simulation, policy, done.append).run(shards(sizes, file, together))
     assert sorted(c.shard for c in done) == list(range(len(sizes))), "each once"
     return done
 
@@ -261,6 +267,8 @@ UPSETS = st.lists(
     stuck=IMAGES,
     longest_piece=st.integers(1, 10),
     predictors=st.integers(1, 3),
+    file=st.sampled_from([1, PIECE_BYTES // 3, PIECE_BYTES]),
+    together=st.integers(0, 4),
     seed=st.integers(0, 1 << 30),
 )
 def test_whatever_fails_each_shard_is_committed_once_and_the_guilty_alone_rejected(
@@ -272,6 +280,8 @@ def test_whatever_fails_each_shard_is_committed_once_and_the_guilty_alone_reject
     stuck: set[str],
     longest_piece: int,
     predictors: int,
+    file: int,
+    together: int,
     seed: int,
 ) -> None:
     simulation = Simulation(
@@ -283,7 +293,7 @@ def test_whatever_fails_each_shard_is_committed_once_and_the_guilty_alone_reject
         longest_piece=longest_piece,
         dice=random.Random(seed),
     )
-    got = rejected(run(simulation, sizes))
+    got = rejected(run(simulation, sizes, file=file, together=together))
     planned = {str(k) for k in range(sum(sizes))}
     guilty = (crash_decode | crash_predict | hang) & planned
     accidents = sum(fault is DIED for fault in upsets)
@@ -292,6 +302,40 @@ def test_whatever_fails_each_shard_is_committed_once_and_the_guilty_alone_reject
     assert len(got.keys() - guilty) <= accidents // 2
     for image in guilty - crash_decode - crash_predict:
         assert got[image] == "timeout" or accidents
+
+
+@given(
+    st.lists(st.sampled_from([-1, 0, 1, PIECE_BYTES // 3, PIECE_BYTES, 9 * PIECE_BYTES])),
+    st.integers(0, 5),
+    st.integers(0, 99),
+)
+def test_a_shard_is_begun_as_whole_batches_of_enough_bytes(
+    files: list[int], together: int, number: int
+) -> None:
+    images = tuple(Planned(f"{k}", size, 1) for k, size in enumerate(files))
+    shard = Shard(7, number * max(1, together), images, together)
+    pieces = pieces_of(shard)
+    assert [image for piece in pieces for image in piece.images] == list(images)
+    for piece in pieces[:-1]:
+        held = [max(0, image.size) for image in piece.images]
+        assert piece.stop % together == 0
+        assert sum(held) >= PIECE_BYTES > sum(held[:-together]), "enough, and no batch too many"
+
+
+def test_the_pieces_of_a_shard_of_large_files_are_decoded_at_the_same_time() -> None:
+    most = 0
+
+    class Watched(Simulation):
+        def wait(self, calls: Sequence[Hashable], timeout: float) -> list[tuple[Hashable, Outcome]]:
+            nonlocal most
+            most = max(most, sum(f.stage == "decode" for f in self.flights.values()))
+            return super().wait(calls, timeout)
+
+    run(Watched(room_=Room(1, 4, 5, 1000)), [16], file=PIECE_BYTES, together=4)
+    assert most == 4
+    most = 0
+    run(Watched(room_=Room(1, 4, 5, 1000)), [16], file=1000, together=4)
+    assert most == 1, "a task for each batch of small files would cost more than it decodes"
 
 
 def test_shards_are_taken_as_there_is_room() -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 from hw1.core.classes import Classes
 from hw1.core.preprocessing import Preprocessing
 from hw1.core.spec import ClassifySpec, JobSpec, Precision, SegmentSpec
+from hw1.execution import items
 from hw1.jobs.classify import ClassifyJob
 from hw1.jobs.job import Job
 from hw1.jobs.progress import Meter, Progress
@@ -66,6 +67,12 @@ def _ray() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _large_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin shards as pieces of a batch, or of a cascade's unit, as those of large files are."""
+    monkeypatch.setattr(items, "PIECE_BYTES", 1)
 
 
 def below(process: int) -> Iterator[int]:
