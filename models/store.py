@@ -104,7 +104,7 @@ class Store:
         known = read_ensemble(toml) if toml.is_file() else REFERENCE
         vote_weights = dict(zip(known.members, known.vote_weights, strict=True))
         if members is not None:
-            self._check_names(members)
+            self.require_classifiers(members)
             vote_weights = {name: vote_weights.get(name, 1.0) for name in members}
             return self._complete(of(vote_weights, known.vote), "")
         if known is REFERENCE:
@@ -119,7 +119,8 @@ class Store:
         files = sorted(self.folder.glob(f"{FILE_STEM}-*.toml"))
         return [*(path.stem.removeprefix(f"{FILE_STEM}-") for path in files), "reference"]
 
-    def _check_names(self, members: Sequence[str]) -> None:
+    def require_classifiers(self, members: Sequence[str]) -> None:
+        """Raise InputError for no names, one that is unknown, no classifier's, or given twice."""
         if not members:
             raise InputError("no members: give at least one of " + ", ".join(CLASSIFIERS))
         for name in members:

@@ -13,10 +13,9 @@ from ..core.errors import InputError
 from ..core.numerics import cores, detect, resolve_device
 from ..core.preprocessing import Framing
 from ..models.checkpoints import Checkpoint, agreed_classes
-from ..models.ensemble import FILE, Vote, is_file_name, of, write_ensemble
+from ..models.ensemble import FILE, Vote, of, write_ensemble
 from ..models.files import require_writable
 from ..models.inference import ready
-from ..models.members import CLASSIFIERS, find_member
 from ..models.store import Store
 from ..pipeline.classification import framing_of
 from .greedy import Counts, Labels, Votes, accuracy, cross_validate, select
@@ -137,9 +136,7 @@ def _checkpoints(folder: Store, members: Sequence[str] | None) -> list[Checkpoin
     """Those of the members, presets or files; else all classifiers in the folder."""
     if members is not None:
         names = list(dict.fromkeys(members))
-        presets = [name for name in names if not is_file_name(name)]
-        for name in presets:
-            find_member(name, CLASSIFIERS)
+        folder.require_classifiers(names)
         return [folder.checkpoint(name) for name in names]
     files = [folder.checkpoint(name) for name in folder.files()]
     found = [c for c in (*folder.available(), *files) if c.task == "classify"]

@@ -145,7 +145,7 @@ def test_bad_input(folder: Path) -> None:
         train_ensemble(data, folder, None, print, folds=101)
     with pytest.raises(InputError, match="no such folder"):
         train_ensemble(folder / "none", folder, None, print)
-    with pytest.raises(InputError, match="no member 'fcn8s'"):
+    with pytest.raises(InputError, match="fcn8s is a segmenter: expected among"):
         train_ensemble(data, folder, ["resnet152", "fcn8s"], print)
     said: list[str] = []
     with pytest.raises(InputError, match="nodir is no folder"):
@@ -172,3 +172,5 @@ def test_files_of_any_network(tmp_path: Path) -> None:
     assert set(fitted.members) <= {"a.onnx", "b.onnx"}
     report = train_ensemble(tmp_path, tmp_path, ["b.onnx"], print, folds=2, rounds=2)
     assert Store(tmp_path).ensemble().members == ("b.onnx",)
+    with pytest.raises(InputError, match=r"no member 'c'.*; files in .*: a.onnx, b.onnx"):
+        train_ensemble(tmp_path, tmp_path, ["c"], print)
