@@ -11,7 +11,7 @@ from .actor_pool import Actor
 from .backend import LATE, TIMES, Stage
 
 PIECE_BYTES = 4 << 20
-"""Bytes of files: a task that reads so many decodes for a tenth of a second or more."""
+"""Bytes of files that take much longer to decode than a task takes to start."""
 
 LIKE, FEW = 20, 5
 """Calls of a stage, the latest, that others are compared with, and at least so many."""

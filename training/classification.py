@@ -25,7 +25,7 @@ class ClassificationTask:
 
     The photos of ``held_out`` and ``validation`` are at the size that they are scored at.
     ``mix`` is none, mixup or cutmix; ``smoothing`` the share of a label spread over all classes;
-    ``changes`` how far the photos are changed at random.
+    ``augmentation`` how far the photos are changed at random.
     ``teacher`` sees each crop, or has said of each image of ``train`` what it sees in it.
     """
 
@@ -39,7 +39,7 @@ class ClassificationTask:
     teacher: Teacher | Opinions | None = None
     # Accuracy moves in steps of an image, by more than an epoch gains where few are held out.
     main_score: str = "log_loss"
-    changes: augment.Augment = "usual"
+    augmentation: augment.Augment = "usual"
 
     def __len__(self) -> int:
         return len(self.train)
@@ -70,7 +70,7 @@ class ClassificationTask:
         """See TrainingTask; targets are probabilities (N, classes), then as many of a teacher's."""
         positions = torch.as_tensor(indices)
         images = to_device(self.train.images[positions], self.device)
-        pixels = augment.photos(images, side, generator, self.changes)
+        pixels = augment.photos(images, side, generator, self.augmentation)
         targets = to_device(
             F.one_hot(self.train.labels[positions], len(self.classes)).float(), self.device
         )

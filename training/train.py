@@ -282,7 +282,7 @@ def _objects(recipe: Recipe, source: Source, say: Say) -> ClassificationTask:
         device=torch.device(recipe.device),
         smoothing=recipe.smoothing,
         mix=recipe.mix,
-        changes=recipe.augment,
+        augmentation=recipe.augment,
         teacher=open_teacher(recipe, photos) or read_opinions(recipe, train),
     )
 
