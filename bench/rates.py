@@ -57,7 +57,8 @@ def _real_jobs(sizes: Sizes, counts: Flows) -> dict[str, tuple[str, Path, list[s
     crops = inputs.crops(BUILD, inputs.PHOTOS, 1000, 40, ".png")
     tiles = inputs.crops(BUILD, inputs.TILES, min(257, counts.tiles), 512, ".jpg")
     photos = inputs.enlarged(BUILD, inputs.PHOTOS, sizes.photographs, *inputs.PHOTOGRAPHS)
-    small, _ = inputs.weights(BUILD / "weights", (*sizes.members, "fcn8s"))
+    small, _ = inputs.weights(BUILD / "weights-40", sizes.members, random=True)
+    shipped, _ = inputs.weights(BUILD / "weights", ("fcn8s",))
     first = sizes.photo_members[0]
     large, _ = inputs.weights(BUILD / "weights-224", (first,), random=True, size=224)
     batch = str(counts.photo_batch)
@@ -70,7 +71,7 @@ def _real_jobs(sizes: Sizes, counts: Flows) -> dict[str, tuple[str, Path, list[s
         "segment": (
             "segment",
             inputs.repeated(BUILD, tiles, counts.tiles),
-            ["--weights", str(small)],
+            ["--weights", str(shipped)],
         ),
         "photos": (
             "classify",

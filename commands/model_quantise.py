@@ -77,6 +77,8 @@ def quantise(
     checkpoint = _checkpoint(source, weights)
     path = _output(out, Path(source), checkpoint, overwrite=overwrite)
     if truth is not None:
+        if images == "@-":  # it's read twice, to make the network int8 and to score it
+            raise InputError("--images @-, --truth: save the list to a file, and give @FILE")
         _check_truth(truth, checkpoint)
     found = find(images, include, exclude)
     if checkpoint.task == "segment" and not include and not exclude:

@@ -26,6 +26,8 @@ from .metadata import preprocessing_to_json, tensors_digest
 from .openvino_network import BIN, XML, faults, library, port_of, read_network
 
 _DROPPED = ("digest", "scores", "member", "architecture", "task")
+_LAYERS = ("Convolution", "GroupConvolution", "MatMul", "MaxPool", "AvgPool", "ReduceMean")
+"""Operations that make a layer of their own: norms and activations go with the one before."""
 
 
 def write_int8(checkpoint: Checkpoint, samples: Sequence[Float32], path: Path) -> None:
@@ -77,11 +79,13 @@ def _quantised(model: Any, inputs: Sequence[Any]) -> Any:
     # Without VNNI a CPU adds pairs of products in 16 bits, which overflow where weights use all
     # 8: with 7 of them a file gives the same on each CPU.
     # The whole range of what flows between layers: cut to the mean image's, as is NNCF's default,
-    # efficientnet_lite2 lost 0.84 points of accuracy, vgg19_bn_2 0.40; now 0.28 and 0.04.
+    # efficientnet_lite2 lost 0.84 points of accuracy, vgg19_bn_2 0.40 (now 0.04).
     advanced = nncf.AdvancedQuantizationParameters(
         overflow_fix=nncf.OverflowFix.ENABLE,
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
     )
+    # And the first layers of networks of MobileNet's kind in floats: in efficientnet_lite2 they
+    # made most of the error that was left, and it's no slower so (docs/int8.md).
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(
             model,
@@ -89,8 +93,36 @@ def _quantised(model: Any, inputs: Sequence[Any]) -> Any:
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
             subset_size=len(inputs),
+            ignored_scope=nncf.IgnoredScope(names=_first_layers(model)),
             advanced_parameters=advanced,
         )
+
+
+def _first_layers(model: Any) -> list[str]:
+    """The names of a network's first convolution and of the depthwise ones that read its output.
+
+    None where no depthwise one does. Norms, activations and sums may lie between.
+    """
+    first = next((op for op in model.get_ordered_ops() if op.get_type_name() in _LAYERS), None)
+    if first is None or first.get_type_name() != "Convolution":
+        return []
+    found, coming = set(), [first]
+    while coming:
+        readers = coming.pop().output(0).get_target_inputs()
+        for op in (each.get_node() for each in readers):
+            if _is_depthwise(op):
+                found.add(op.get_friendly_name())
+            elif op.get_type_name() not in _LAYERS:
+                coming.append(op)
+    return [first.get_friendly_name(), *sorted(found)] if found else []
+
+
+def _is_depthwise(op: Any) -> bool:
+    """Whether each channel of a convolution's output comes of one of its input's."""
+    if op.get_type_name() != "GroupConvolution":
+        return False
+    _, _, inputs, *_ = op.input(1).get_partial_shape()  # weights: groups, outputs, inputs, sides
+    return bool(inputs == 1)
 
 
 def _serialised(model: Any) -> Mapping[str, bytes]:

@@ -17,8 +17,10 @@ from ..core.errors import EnvironmentFault, InputError, Refused
 def hold(output: Path) -> Iterator[None]:
     """Make a run's folder and hold it alone; Refused where another process trains into it.
 
-    The operating system lets the lock go when its holder dies, however it dies.
+    The operating system lets the lock go when its holder dies, however it dies. Where the run is
+    refused before it leaves anything there, no folder is left that wasn't there before.
     """
+    is_new = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
         file = (output / ".lock").open("a")
@@ -32,7 +34,13 @@ def hold(output: Path) -> Iterator[None]:
                 f"{output}: another process trains into it: wait for it, stop it, or give "
                 "another --output"
             ) from error
-        yield
+        try:
+            yield
+        except InputError:
+            if is_new and [path.name for path in output.iterdir()] == [".lock"]:
+                (output / ".lock").unlink()
+                output.rmdir()
+            raise
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

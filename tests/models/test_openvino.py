@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hw1.core.numerics import Profile, detect
 from hw1.models.arithmetic import libraries, settle
 from hw1.models.checkpoints import Checkpoint, read_checkpoint
 from hw1.models.inference import ready
+from hw1.models.openvino_network import read_network
+from hw1.models.quantising import write_int8
 
 BATCH = 4
 
@@ -67,3 +70,37 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     checkpoints = [read_checkpoint(save_onnx(tmp_path / "a.onnx"))]
     with pytest.raises(InputError, match=r'pip install "hw1\[openvino\]"'):
         settle("auto", "auto", "openvino", checkpoints)
+
+
+@pytest.mark.timeout(300)  # nncf imports much
+@pytest.mark.parametrize(
+    ("word", "floats"),
+    [
+        ("torchvision:mobilenet_v3_small", ["Convolution", "GroupConvolution"]),
+        ("torchvision:resnet18", []),
+    ],
+)
+def test_first_layers_stay_in_floats_where_a_depthwise_one_follows(
+    tmp_path: Path, word: str, floats: list[str]
+) -> None:
+    pytest.importorskip("nncf")
+    path = save_network(tmp_path / "a.safetensors", word)
+    samples = list(np.random.default_rng(0).normal(size=(2, 1, 3, 24, 32)).astype(np.float32))
+    write_int8(read_checkpoint(path), samples, tmp_path / "int8.safetensors")
+    layers = [
+        op
+        for op in read_network(read_checkpoint(tmp_path / "int8.safetensors")).get_ordered_ops()
+        if op.get_type_name() in ("Convolution", "GroupConvolution")
+    ]
+    kinds = [kind_of_weights(layer) for layer in layers]
+    assert [layer.get_type_name() for layer in layers[: len(floats)]] == floats
+    assert "i8" not in kinds[: len(floats)]
+    assert set(kinds[len(floats) :]) == {"i8"}
+
+
+def kind_of_weights(layer: Any) -> str:
+    op = layer.input_value(1).get_node()
+    while op.get_type_name() != "Constant":
+        op = op.input_value(0).get_node()
+    name: str = op.get_element_type().get_type_name()
+    return name

@@ -159,6 +159,8 @@ def test_a_truth_that_cannot_be_read_is_said_first(
         quantise(network, "--images", photos, "--truth", tmp_path / truth)
     with pytest.raises(InputError, match="expected a folder of PNG masks"):
         quantise(masks, "--images", photos, "--truth", tmp_path / truth)
+    with pytest.raises(InputError, match="save the list to a file"):
+        quantise(masks, "--images", "@-", "--truth", photos)
     assert not list(tmp_path.glob("*_int8.safetensors"))
 
 

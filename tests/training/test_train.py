@@ -484,11 +484,14 @@ def test_the_command_says_what_is_wrong(photos: Path, tmp_path: Path) -> None:
     dropping = ("segment", str(photos), "--model", "fcn32s", "--dropout", "0.5")
     assert "--dropout is for fcn8s" in refused(*dropping)
     assert "resnet152" in refused("classify", str(photos), "--member", "resnet")
-    assert not (tmp_path / "out").exists()
     narrow = (*classify[:2], "--arch", "torchvision:mobilenet_v3_small", "--init", "scratch")
     assert "one image to train on: torchvision:mobilenet_v3_small has batch norm" in refused(
         *narrow, "--holdout", "149"
     )
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    refused(*narrow, "--holdout", "149")
+    assert (tmp_path / "out").exists()
 
 
 def test_a_recipe_spells_out_its_command(tmp_path: Path) -> None:
